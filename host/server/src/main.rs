@@ -1,0 +1,3 @@
+//! Serves the sandboxed engine over HTTP.
+
+fn main() {}

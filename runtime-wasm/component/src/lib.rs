@@ -1,0 +1,1 @@
+//! The engine as a sandboxed module for wasmtime, behind a small C ABI.

@@ -1,0 +1,1 @@
+//! GGUF reading and writing, and the bytes of every block type.

@@ -1,0 +1,3 @@
+//! Trains, quantises, exports and measures small GGUF chat models.
+
+fn main() {}

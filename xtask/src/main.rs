@@ -1,0 +1,3 @@
+//! Build, test, measure: cargo xtask <command>.
+
+fn main() {}
