@@ -1,0 +1,442 @@
+//! `POST /v1/chat/completions`: the request, read and checked.
+//!
+//! Three kinds of field: those honoured, those that are harmless to ignore (`user`, `metadata`,
+//! ...), and those that would change the meaning of the answer (`tools`, `logprobs`, a JSON
+//! schema ...), which are refused with `unsupported_parameter`. A field that nobody knows is
+//! refused too, since it is most likely a misspelt one.
+
+use crate::content::parse_messages;
+use crate::error::ApiError;
+use crate::fields::Fields;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One turn of a conversation, as the engine's chat template takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant` (`developer` has become `system`).
+    pub role: String,
+    /// Its text.
+    pub content: String,
+}
+
+/// How to choose tokens. Serialises to the engine's `GenerateParams` JSON; what the client left
+/// out is left out there too, so that the engine's defaults hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 = greedy; 0 to 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// Nucleus, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// Keep the k most likely; 0 = off. An extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// Keep those at least this likely, relative to the best; 0 to 1. An extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f32>,
+    /// 1 = off; 0.5 to 2. An extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_penalty: Option<f32>,
+    /// -2 to 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f32>,
+    /// -2 to 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f32>,
+    /// Same seed, same answer. The host fills in a random one when the client gave none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Longest answer, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// Up to four texts that end the answer and are not part of it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub stop: Vec<String>,
+}
+
+/// A checked request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    /// Model id; whether it exists is for the host to say.
+    pub model: String,
+    /// At least one message.
+    pub messages: Vec<Message>,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Answers wanted, 1 to 4. Answer `i` uses `seed + i`.
+    pub n: u32,
+    /// Server-sent events instead of one body.
+    pub stream: bool,
+    /// A last event with the token counts.
+    pub include_usage: bool,
+}
+
+/// Fields that say nothing about the answer's content, or only hint at it.
+const IGNORED: [&str; 11] = [
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "metadata",
+    "store",
+    "service_tier",
+    "reasoning_effort",
+    "verbosity",
+    "prediction",
+    "parallel_tool_calls",
+];
+
+impl ChatRequest {
+    /// Reads a request body.
+    ///
+    /// # Errors
+    /// A 400 that names the field at fault.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut fields = Fields::parse(body)?;
+        let model = fields.required_string("model")?;
+        let messages = parse_messages(fields.take("messages"))?;
+
+        let max_completion_tokens = fields.integer("max_completion_tokens", 1, u32::MAX)?;
+        let max_tokens = fields.integer("max_tokens", 1, u32::MAX)?;
+        let sampling = Sampling {
+            temperature: fields.number("temperature", 0.0, 2.0)?,
+            top_p: fields.number("top_p", 0.0, 1.0)?,
+            top_k: fields.integer("top_k", 0, u32::MAX)?,
+            min_p: fields.number("min_p", 0.0, 1.0)?,
+            repeat_penalty: fields.number("repeat_penalty", 0.5, 2.0)?,
+            presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
+            frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
+            seed: fields.seed("seed")?,
+            max_tokens: max_completion_tokens.or(max_tokens),
+            stop: parse_stop(fields.take("stop"))?,
+        };
+        let n = fields.integer("n", 1, 4)?.unwrap_or(1);
+        let stream = fields.bool("stream")?.unwrap_or(false);
+        let include_usage = parse_stream_options(fields.take("stream_options"), stream)?;
+
+        refuse_unsupported(&mut fields)?;
+        for name in IGNORED {
+            fields.take(name);
+        }
+        fields.finish()?;
+        Ok(Self {
+            model,
+            messages,
+            sampling,
+            n,
+            stream,
+            include_usage,
+        })
+    }
+
+    /// The sampling of answer `index`, with a seed: the client's, else `fallback_seed`.
+    pub fn sampling_of(&self, index: u32, fallback_seed: u64) -> Sampling {
+        let seed = self
+            .sampling
+            .seed
+            .unwrap_or(fallback_seed)
+            .wrapping_add(u64::from(index));
+        Sampling {
+            seed: Some(seed),
+            ..self.sampling.clone()
+        }
+    }
+}
+
+fn parse_stop(value: Option<Value>) -> Result<Vec<String>, ApiError> {
+    let wrong = || {
+        ApiError::invalid_value(
+            "stop",
+            "'stop' must be a string or an array of up to 4 strings, none empty.",
+        )
+    };
+    let list = match value {
+        None => return Ok(Vec::new()),
+        Some(Value::String(text)) => vec![text],
+        Some(Value::Array(list)) => list
+            .into_iter()
+            .map(|value| {
+                if let Value::String(text) = value {
+                    Ok(text)
+                } else {
+                    Err(wrong())
+                }
+            })
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(wrong()),
+    };
+    if list.len() > 4 || list.iter().any(String::is_empty) {
+        return Err(wrong());
+    }
+    Ok(list)
+}
+
+fn parse_stream_options(value: Option<Value>, stream: bool) -> Result<bool, ApiError> {
+    let Some(value) = value else { return Ok(false) };
+    if !stream {
+        let message = "'stream_options' is allowed only when 'stream' is true.";
+        return Err(ApiError::invalid_value("stream_options", message));
+    }
+    let Value::Object(options) = value else {
+        return Err(ApiError::invalid_value(
+            "stream_options",
+            "'stream_options' must be an object.",
+        ));
+    };
+    match options.get("include_usage") {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(wanted)) => Ok(*wanted),
+        Some(_) => {
+            let param = "stream_options.include_usage";
+            Err(ApiError::invalid_value(
+                param,
+                "'include_usage' must be true or false.",
+            ))
+        }
+    }
+}
+
+/// Refuses what would change the meaning of the answer; lets the neutral value of each pass.
+fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
+    let is_empty = |value: &Value| {
+        value.as_array().is_some_and(Vec::is_empty)
+            || value.as_object().is_some_and(serde_json::Map::is_empty)
+    };
+    let is_false = |value: &Value| *value == Value::Bool(false);
+    let is_text = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
+    let is_text_only = |value: &Value| *value == serde_json::json!(["text"]);
+    let is_no_tool = |value: &Value| matches!(value.as_str(), Some("none" | "auto"));
+    let never = |_: &Value| false;
+
+    type Neutral<'a> = &'a dyn Fn(&Value) -> bool;
+    let table: [(&str, Neutral<'_>, &str); 12] = [
+        ("tools", &is_empty, "Tools are not supported."),
+        (
+            "tool_choice",
+            &is_no_tool,
+            "Tools are not supported; only 'none' and 'auto' are accepted.",
+        ),
+        ("functions", &is_empty, "Functions are not supported."),
+        (
+            "function_call",
+            &is_no_tool,
+            "Functions are not supported; only 'none' and 'auto' are accepted.",
+        ),
+        (
+            "response_format",
+            &is_text,
+            "Only the response format 'text' is supported.",
+        ),
+        ("logit_bias", &is_empty, "Logit bias is not supported."),
+        (
+            "logprobs",
+            &is_false,
+            "Log probabilities are not supported.",
+        ),
+        (
+            "top_logprobs",
+            &never,
+            "Log probabilities are not supported.",
+        ),
+        (
+            "modalities",
+            &is_text_only,
+            "Only the modality 'text' is supported.",
+        ),
+        ("audio", &never, "Audio output is not supported here."),
+        (
+            "web_search_options",
+            &never,
+            "Web search is not supported; this server reaches no network.",
+        ),
+        ("moderation", &never, "Moderation is not supported."),
+    ];
+    for (name, neutral, message) in table {
+        if let Some(value) = fields.take(name)
+            && !neutral(&value)
+        {
+            return Err(ApiError::unsupported(name, message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn with(extra: Value) -> Result<ChatRequest, ApiError> {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        for (key, value) in extra.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        ChatRequest::parse(body.to_string().as_bytes())
+    }
+
+    fn code_and_param(extra: Value) -> (String, String) {
+        let error = with(extra).unwrap_err();
+        assert_eq!(error.status, 400);
+        (
+            error.error.code.unwrap(),
+            error.error.param.unwrap_or_default(),
+        )
+    }
+
+    #[test]
+    fn a_plain_request() {
+        let request = with(json!({})).unwrap();
+        assert_eq!(
+            (request.n, request.stream, request.include_usage),
+            (1, false, false)
+        );
+        assert_eq!(request.sampling, Sampling::default());
+        assert_eq!(serde_json::to_value(&request.sampling).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn every_honoured_field() {
+        let request = with(json!({
+            "max_tokens": 9, "max_completion_tokens": 7, "temperature": 0, "top_p": 0.5, "top_k": 3, "min_p": 0.1,
+            "repeat_penalty": 1.25, "presence_penalty": -2, "frequency_penalty": 2, "seed": -1, "stop": "END",
+            "n": 4, "stream": true, "stream_options": {"include_usage": true, "include_obfuscation": false},
+        }))
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(&request.sampling).unwrap(),
+            json!({
+                "temperature": 0.0, "top_p": 0.5, "top_k": 3, "min_p": 0.1_f32, "repeat_penalty": 1.25,
+                "presence_penalty": -2.0, "frequency_penalty": 2.0, "seed": u64::MAX, "max_tokens": 7, "stop": ["END"],
+            })
+        );
+        assert_eq!(
+            (request.n, request.stream, request.include_usage),
+            (4, true, true)
+        );
+        assert_eq!(
+            request.sampling_of(2, 5).seed,
+            Some(1),
+            "seed + index wraps"
+        );
+    }
+
+    #[test]
+    fn content_parts_and_developer() {
+        let body = json!({"model": "m", "messages": [
+            {"role": "developer", "content": "a"},
+            {"role": "user", "name": "x", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]},
+        ]});
+        let request = ChatRequest::parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(request.messages[0].role, "system");
+        assert_eq!(request.messages[1].content, "bc");
+    }
+
+    #[test]
+    fn neutral_values_pass() {
+        with(json!({
+            "tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "logprobs": false,
+            "logit_bias": {}, "modalities": ["text"], "user": "u", "metadata": {"a": "b"}, "store": false,
+            "top_logprobs": null, "functions": null, "service_tier": "auto",
+        }))
+        .unwrap();
+    }
+
+    #[test]
+    fn what_changes_the_meaning_is_refused() {
+        for (name, value) in [
+            (
+                "tools",
+                json!([{"type": "function", "function": {"name": "f"}}]),
+            ),
+            ("tool_choice", json!("required")),
+            ("response_format", json!({"type": "json_object"})),
+            ("logprobs", json!(true)),
+            ("top_logprobs", json!(2)),
+            ("logit_bias", json!({"5": 1})),
+            ("audio", json!({"voice": "alloy"})),
+            ("modalities", json!(["text", "audio"])),
+        ] {
+            assert_eq!(
+                code_and_param(json!({name: value})),
+                ("unsupported_parameter".into(), name.into())
+            );
+        }
+        assert_eq!(
+            code_and_param(json!({"temprature": 1})).0,
+            "unknown_parameter"
+        );
+    }
+
+    #[test]
+    fn wrong_values_name_their_field() {
+        for (name, value) in [
+            ("temperature", json!(2.5)),
+            ("temperature", json!("hot")),
+            ("top_p", json!(-0.1)),
+            ("max_tokens", json!(0)),
+            ("max_tokens", json!(1.5)),
+            ("n", json!(5)),
+            ("n", json!(0)),
+            ("seed", json!(0.5)),
+            ("stop", json!(["a", "b", "c", "d", "e"])),
+            ("stop", json!([""])),
+            ("stop", json!(3)),
+            ("stream", json!("yes")),
+            ("stream_options", json!({"include_usage": true})),
+            ("messages", json!([])),
+            ("messages", json!("hi")),
+            ("messages[0]", json!([3])),
+            (
+                "messages[0].role",
+                json!([{"role": "robot", "content": ""}]),
+            ),
+            (
+                "messages[0].content",
+                json!([{"role": "user", "content": 3}]),
+            ),
+        ] {
+            let key = name.split('[').next().unwrap();
+            assert_eq!(
+                code_and_param(json!({key: value})),
+                ("invalid_value".into(), name.into())
+            );
+        }
+        let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]);
+        assert_eq!(
+            code_and_param(json!({"messages": image})).0,
+            "unsupported_parameter"
+        );
+        assert_eq!(
+            code_and_param(json!({"messages": null})).0,
+            "missing_required_parameter"
+        );
+        let no_content = json!([{"role": "user"}]);
+        assert_eq!(
+            code_and_param(json!({"messages": no_content})).1,
+            "messages[0].content"
+        );
+    }
+
+    #[test]
+    fn json_faults_are_placed_but_not_quoted() {
+        let error = ChatRequest::parse(b"{\"model\": \"secret").unwrap_err();
+        assert_eq!(
+            (error.status, error.error.code.as_deref()),
+            (400, Some("invalid_json"))
+        );
+        assert!(!error.error.message.contains("secret"));
+        assert_eq!(ChatRequest::parse(b"[]").unwrap_err().status, 400);
+        let deep = "[".repeat(100_000);
+        assert_eq!(ChatRequest::parse(deep.as_bytes()).unwrap_err().status, 400);
+        assert_eq!(
+            ChatRequest::parse(b"{\"messages\":[]}")
+                .unwrap_err()
+                .error
+                .param
+                .as_deref(),
+            Some("model")
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! OpenAI-shaped requests, replies and errors, without any I/O.
+//!
+//! Both hosts (the native server and the edge worker) speak the same REST dialect, so its
+//! types live here once: a request is parsed and checked by [`ChatRequest::parse`], a reply is
+//! built from a [`Head`] (whole or as server-sent events), and everything that can go wrong is an
+//! [`ApiError`] with an HTTP status and the body that client libraries expect.
+//!
+//! Clock, randomness, sockets and the model stay with the caller: the creation time and the
+//! reply's id are handed in.
+
+pub mod chat;
+mod content;
+pub mod error;
+mod fields;
+pub mod models;
+pub mod reply;
+
+pub use chat::{ChatRequest, Message, Sampling};
+pub use error::{ApiError, ErrorBody, ErrorObject};
+pub use models::{Model, ModelList};
+pub use reply::{ChatCompletion, Choice, ChoiceMessage, FinishReason, Head, SSE_DONE, Usage};
+
+/// Longest request body that the hosts accept, in bytes; beyond it they answer 413.
+///
+/// A context of a few thousand tokens is some tens of kilobytes of text, so this is generous.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// `Content-Type` of a streamed reply.
+pub const SSE_CONTENT_TYPE: &str = "text/event-stream";
