@@ -1,0 +1,52 @@
+//! Q5_1: 32 weights in 24 bytes, a scale and a minimum.
+//!
+//! ```text
+//! byte 0      2      4       8                        24
+//!      f16 d  f16 m  u32 qh  u8 qs[16]                      w = d * q + m
+//! ```
+//! `qh` and `qs` hold the 5-bit levels as in Q5_0.
+
+use super::q5_0::{pack, unpack};
+use super::search::range;
+use super::{decode_blocks, encode_blocks, half_bytes, half_value};
+
+/// Weights in a block.
+pub const BLOCK_LEN: usize = 32;
+/// Bytes in a block.
+pub const BLOCK_BYTES: usize = 24;
+
+/// `src` [32 n] to `dst` [24 n]. The block's range is cut into 31 steps.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
+    encode_blocks(
+        src,
+        dst,
+        |_, x: &[f32; BLOCK_LEN], out: &mut [u8; BLOCK_BYTES]| {
+            let (min, max) = range(x);
+            let d = (max - min) / 31.0;
+            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+            let (head, body) = out.split_at_mut(4);
+            head[..2].copy_from_slice(&half_bytes(d));
+            head[2..].copy_from_slice(&half_bytes(min));
+            pack(body, |i| (((x[i] - min) * inverse + 0.5) as u8).min(31));
+        },
+    );
+}
+
+/// `src` [24 n] to `dst` [32 n].
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn dequantize_row(src: &[u8], dst: &mut [f32]) {
+    decode_blocks(
+        src,
+        dst,
+        |block: &[u8; BLOCK_BYTES], x: &mut [f32; BLOCK_LEN]| {
+            let d = half_value([block[0], block[1]]);
+            let m = half_value([block[2], block[3]]);
+            unpack(&block[4..], |i, q| x[i] = f32::from(q) * d + m);
+        },
+    );
+}

@@ -1,0 +1,43 @@
+//! Q5_K: 256 weights in 176 bytes, eight sub-blocks of 32 with a scale and a minimum each.
+//!
+//! ```text
+//! byte 0      2         4              16         48                       176
+//!      f16 d  f16 dmin  u8 scales[12]  u8 qh[32]  u8 qs[128]
+//!
+//! w = d * scale_j * q - dmin * min_j        j = 0..8, q = 0..32
+//! ```
+//! As Q4_K, with a fifth bit: bit `j` of `qh[l]` belongs to weight `l` of sub-block `j`.
+
+use super::{decode_blocks, scales_k};
+
+/// Weights in a block.
+pub const BLOCK_LEN: usize = 256;
+/// Bytes in a block.
+pub const BLOCK_BYTES: usize = 176;
+
+/// `src` [176 n] to `dst` [256 n].
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn dequantize_row(src: &[u8], dst: &mut [f32]) {
+    decode_blocks(
+        src,
+        dst,
+        |block: &[u8; BLOCK_BYTES], x: &mut [f32; BLOCK_LEN]| {
+            let header = scales_k::Header::read(block);
+            let (qh, qs) = block[16..].split_at(32);
+            let (chunks, _) = qs.as_chunks::<32>();
+            let (pairs, _) = x.as_chunks_mut::<64>();
+            for (c, (qs, pair)) in chunks.iter().zip(pairs).enumerate() {
+                let (scale_low, min_low) = header.sub(2 * c);
+                let (scale_high, min_high) = header.sub(2 * c + 1);
+                let (low, high) = pair.split_at_mut(32);
+                for (((&q, &bits), low), high) in qs.iter().zip(qh).zip(low).zip(high) {
+                    let fifth = bits >> (2 * c);
+                    *low = scale_low * f32::from((q & 15) | (fifth & 1) << 4) - min_low;
+                    *high = scale_high * f32::from((q >> 4) | (fifth & 2) << 3) - min_high;
+                }
+            }
+        },
+    );
+}
