@@ -1,1 +1,146 @@
 //! The engine as a sandboxed module for wasmtime, behind a small C ABI.
+//!
+//! This is a *core* WebAssembly module that imports nothing: it cannot open a
+//! file, read a clock or reach a network, because nobody hands it the means. A
+//! core call costs about 20 ns under wasmtime, a call through the component
+//! model about 600 ns, and there is one call per token. So our own host uses
+//! this C ABI; a WIT face is for hosts that other people write.
+//!
+//! # The ABI, version 1
+//!
+//! Every argument is an `i32`, except `file_len`, an `i64`. Every function but
+//! `meetara_alloc` and the three that only read returns an `i32` status: 0 or
+//! more is success, [`FAILED`] is failure. Either way the *result* (JSON,
+//! UTF-8) lies at `meetara_result_ptr()`, `meetara_result_len()` bytes long,
+//! until the next call. After a failure it is `{"code": "...", "message": "..."}`;
+//! codes are those of the engine's `ErrorKind`.
+//!
+//! | function | success |
+//! |---|---|
+//! | `meetara_abi_version()` | the version, 1 |
+//! | `meetara_alloc(len)` | address of `len` zeroed bytes; 0 when they cannot be had |
+//! | `meetara_free(ptr)` | 0; gives a buffer back |
+//! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`] |
+//! | `meetara_model_load(ptr)` | 0; the buffer holds a whole GGUF file; result: [`wire::Loaded`] |
+//! | `meetara_session_open(context_max)` | a session, 1 or more; 0 for `context_max` means the model's own; result: [`wire::Opened`] |
+//! | `meetara_session_close(session)` | 0 |
+//! | `meetara_start(session, ptr)` | 0; the buffer holds a [`wire::Start`]; result: `{"prompt_tokens","cached_tokens"}` |
+//! | `meetara_step(session)` | 1 when the reply is complete, else 0; result: [`wire::Stepped`] |
+//! | `meetara_result_ptr()`, `meetara_result_len()` | where the result lies |
+//!
+//! The host fills a buffer in place and then names it by its address.
+//! `meetara_inspect`, `meetara_model_load` and `meetara_start` consume the
+//! buffer, also when they fail; the bytes of a model stay where the host wrote
+//! them, so there is never a second copy. One instance holds one model. A
+//! `meetara_start` on a session that is still generating abandons that reply.
+//!
+//! Addresses that `meetara_alloc` did not return, sessions that are not open
+//! and bytes that are not what they should be are errors, never traps. A trap
+//! means a fault of the engine, or memory refused in the middle of a step; the
+//! instance is then of no further use.
+
+mod state;
+pub mod wire;
+
+use std::cell::RefCell;
+
+use state::State;
+
+/// The status of a call that failed; the result says why.
+pub const FAILED: i32 = -1;
+
+/// What `meetara_abi_version` answers; raised when a host must change.
+pub const ABI_VERSION: i32 = 1;
+
+thread_local! {
+    // One instance, one thread, one state: the module is built without threads.
+    static STATE: RefCell<State> = const { RefCell::new(State::new()) };
+}
+
+/// Runs one entry point on the state; `otherwise` when the state is in use,
+/// which can only be when a host calls from inside a call.
+fn with_state<T>(otherwise: T, entry: impl FnOnce(&mut State) -> T) -> T {
+    STATE.with(|state| match state.try_borrow_mut() {
+        Ok(mut state) => entry(&mut state),
+        Err(_) => otherwise,
+    })
+}
+
+/// The version of this ABI.
+// SAFETY: of the attribute, here and below: no other symbol starts with `meetara_`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_abi_version() -> i32 {
+    ABI_VERSION
+}
+
+/// Lends `len` zeroed bytes to the host; 0 when they cannot be had.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_alloc(len: usize) -> usize {
+    with_state(0, |state| state.alloc(len))
+}
+
+/// Takes back the buffer at `ptr`.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_free(ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.free(ptr)))
+}
+
+/// Reads the header of a GGUF file of `file_len` bytes whose head lies at `ptr`.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_inspect(ptr: usize, file_len: u64) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.inspect(ptr, file_len)))
+}
+
+/// Loads the model whose GGUF file lies at `ptr`.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_model_load(ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.model_load(ptr)))
+}
+
+/// Opens a session with room for `context_max` tokens (0: the model's own limit).
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_session_open(context_max: u32) -> i32 {
+    with_state(FAILED, |state| {
+        state.report(|s| s.session_open(context_max))
+    })
+}
+
+/// Closes a session and gives its memory back.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_session_close(session: i32) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.session_close(session)))
+}
+
+/// Starts a reply to the request that lies at `ptr`.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_start(session: i32, ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.start(session, ptr)))
+}
+
+/// Does one bounded piece of work: a slice of the prompt, or one token.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_step(session: i32) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.step(session)))
+}
+
+/// Where the result of the last call lies.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_result_ptr() -> usize {
+    with_state(0, |state| state.result().as_ptr().expose_provenance())
+}
+
+/// How many bytes the result of the last call has.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_result_len() -> usize {
+    with_state(0, |state| state.result().len())
+}

@@ -1,0 +1,120 @@
+//! Flags and environment variables.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Serves chat models (GGUF files) over OpenAI's REST dialect, each in a WebAssembly sandbox.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "meetara-host", version)]
+pub struct Config {
+    /// Folder that is searched, with its subfolders, for *.gguf when the host starts
+    #[arg(
+        long,
+        env = "MEETARA_MODELS",
+        default_value = "models",
+        value_name = "DIR"
+    )]
+    pub models: PathBuf,
+
+    /// Folder of the built page
+    #[arg(
+        long,
+        env = "MEETARA_WEB_DIR",
+        default_value = "web/dist",
+        value_name = "DIR"
+    )]
+    pub web_dir: PathBuf,
+
+    /// Address to listen on; anything but loopback also needs --allow-host
+    #[arg(
+        long,
+        env = "MEETARA_BIND",
+        default_value = "127.0.0.1",
+        value_name = "IP"
+    )]
+    pub bind: IpAddr,
+
+    /// Port of the page; 0 takes a free one
+    #[arg(
+        long,
+        env = "MEETARA_WEB_PORT",
+        default_value_t = 2025,
+        value_name = "PORT"
+    )]
+    pub web_port: u16,
+
+    /// Port of the REST API; 0 takes a free one
+    #[arg(
+        long,
+        env = "MEETARA_REST_PORT",
+        default_value_t = 8766,
+        value_name = "PORT"
+    )]
+    pub rest_port: u16,
+
+    /// A further name that the Host header may carry; `*` allows any
+    #[arg(
+        long,
+        env = "MEETARA_ALLOW_HOST",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub allow_host: Vec<String>,
+
+    /// A further origin whose pages may call the REST API, for example https://example.org; `*` allows any
+    #[arg(
+        long,
+        env = "MEETARA_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    pub allow_origin: Vec<String>,
+
+    /// The sandboxed engine; without it, meetara_component.wasm is looked for beside the program
+    #[arg(long, env = "MEETARA_COMPONENT", value_name = "FILE")]
+    pub component: Option<PathBuf>,
+
+    /// Longest context of a conversation in tokens; 0 takes each model's own
+    #[arg(
+        long,
+        env = "MEETARA_CONTEXT_MAX",
+        default_value_t = 0,
+        value_name = "TOKENS"
+    )]
+    pub context_max: u32,
+
+    /// Most memory that one model's sandbox may take, in MiB
+    #[arg(long, env = "MEETARA_MEMORY_MAX_MIB", default_value_t = 2048, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub memory_max_mib: u32,
+
+    /// Longest time that loading, or one step of a reply, may take, in seconds
+    #[arg(long, env = "MEETARA_CALL_MAX_S", default_value_t = 60, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub call_max_s: u32,
+
+    /// Requests that may wait for one model; beyond them the answer is 503
+    #[arg(long, env = "MEETARA_QUEUE_MAX", default_value_t = 16, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub queue_max: u16,
+
+    /// A model unused for so long gives its memory back, in seconds; 0 keeps it
+    #[arg(
+        long,
+        env = "MEETARA_IDLE_S",
+        default_value_t = 900,
+        value_name = "SECONDS"
+    )]
+    pub idle_s: u32,
+
+    /// How long replies in progress may go on after a request to stop, in seconds
+    #[arg(
+        long,
+        env = "MEETARA_GRACE_S",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
+    pub grace_s: u32,
+}

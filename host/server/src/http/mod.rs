@@ -1,0 +1,11 @@
+//! The two servers: the page (`web`) and the API (`rest`).
+//!
+//! `guard` stands before both, `chat` is the one endpoint with a life of its own.
+
+mod chat;
+mod error;
+mod guard;
+pub mod rest;
+pub mod web;
+
+pub use guard::Guard;

@@ -1,0 +1,139 @@
+//! The REST API: OpenAI's routes, and `/health`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use meetara_api::{ApiError, BODY_BYTES_MAX, Model, ModelList};
+use serde::Serialize;
+
+use super::chat;
+use super::error::Failure;
+use super::guard::{self, Guard};
+use crate::models::{ModelHealth, Registry};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// The models.
+    pub registry: Arc<Registry>,
+    /// When the host started.
+    pub began: Instant,
+}
+
+/// All routes.
+pub fn router(app: App, guard: &Guard) -> Router {
+    Router::new()
+        .route("/health", get(health).fallback(only_get))
+        .route("/v1/models", get(models).fallback(only_get))
+        .route("/v1/models/{id}", get(model).fallback(only_get))
+        .route(
+            "/v1/chat/completions",
+            post(chat::completions).fallback(only_post),
+        )
+        .fallback(nothing_here)
+        .with_state(app)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(guard.clone(), guard::origins))
+        .layer(from_fn_with_state(guard.clone(), guard::hosts))
+        .layer(from_fn(frame))
+}
+
+async fn nothing_here() -> Failure {
+    ApiError::not_found().into()
+}
+
+async fn only_get() -> impl IntoResponse {
+    (
+        [(header::ALLOW, "GET")],
+        Failure(ApiError::method_not_allowed("GET")),
+    )
+}
+
+async fn only_post() -> impl IntoResponse {
+    (
+        [(header::ALLOW, "POST")],
+        Failure(ApiError::method_not_allowed("POST")),
+    )
+}
+
+async fn models(State(app): State<App>) -> Json<ModelList> {
+    let models = app.registry.usable();
+    Json(ModelList::new(
+        models
+            .map(|model| Model::new(&model.id, model.created))
+            .collect(),
+    ))
+}
+
+async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, Failure> {
+    let model = app.registry.get(&id)?;
+    Ok(Json(Model::new(&model.id, model.created)))
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    version: &'static str,
+    uptime_s: u64,
+    models: Vec<ModelHealth<'a>>,
+}
+
+/// `ok` as long as the host answers; each model tells its own state.
+async fn health(State(app): State<App>) -> Response {
+    Json(Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: app.began.elapsed().as_secs(),
+        models: app.registry.health(),
+    })
+    .into_response()
+}
+
+/// Gives every response an id and the headers all share, and every request a line in the log.
+/// The log has the route, never the address that was asked for: it could hold anything.
+async fn frame(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = format!("req_{:032x}", chat::random());
+    let method = method_name(request.method());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let mut response = next.run(request).await;
+    tracing::info!(
+        id,
+        method,
+        route = route.as_deref().unwrap_or("none"),
+        status = response.status().as_u16(),
+        ms = began.elapsed().as_millis(),
+        "rest"
+    );
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "OPTIONS" => "OPTIONS",
+        "HEAD" => "HEAD",
+        _ => "other",
+    }
+}

@@ -1,0 +1,295 @@
+//! The thread that serves one model: requests come one by one, in the order of arrival.
+//!
+//! ```text
+//! wait for a request ── none for a while ──> give the memory back
+//!   │
+//! load, unless loaded ── fails ──> report; a fault of the file is remembered
+//!   │
+//! start, then step by step until done; before each step: is the client still there?
+//!   │
+//! an error that may have left anything behind ──> throw the instance away
+//! ```
+//!
+//! One request at a time, since the engine uses one thread: to interleave two would finish
+//! neither sooner. They share one session, so that a conversation which goes on finds its
+//! beginning in the KV cache.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use meetara_api::{ApiError, FinishReason, Usage};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use super::{Event, Job, Model, State, WorkerConfig};
+use crate::sandbox::wire::{Start, Stepped};
+use crate::sandbox::{Instance, Sandbox, SandboxError};
+
+/// What is loaded.
+struct Loaded {
+    instance: Instance,
+    session: i32,
+}
+
+/// Why a reply ended before it was complete.
+enum Abandoned {
+    /// The client went away.
+    Cancelled,
+    /// The host is shutting down.
+    Stopping,
+    /// The sandbox or the engine failed.
+    Failed(SandboxError),
+}
+
+impl From<SandboxError> for Abandoned {
+    fn from(error: SandboxError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The worker of one model.
+pub(super) struct Worker {
+    sandbox: Arc<Sandbox>,
+    model: Arc<Model>,
+    config: WorkerConfig,
+    stop: watch::Receiver<bool>,
+    loaded: Option<Loaded>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        sandbox: Arc<Sandbox>,
+        model: Arc<Model>,
+        config: WorkerConfig,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            sandbox,
+            model,
+            config,
+            stop,
+            loaded: None,
+        }
+    }
+
+    /// Serves until nobody can ask any more.
+    pub(super) fn run(mut self, jobs: &Receiver<(Job, UnboundedSender<Event>)>) {
+        let idle = self.config.idle.unwrap_or(Duration::MAX);
+        loop {
+            let received = if self.loaded.is_some() && idle != Duration::MAX {
+                jobs.recv_timeout(idle)
+            } else {
+                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match received {
+                Ok((job, events)) => self.serve(&job, &events),
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::info!(model = self.model.id, "unused; its memory is given back");
+                    self.unload();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn unload(&mut self) {
+        self.loaded = None;
+        self.model.set_state(State::Idle);
+    }
+
+    /// One request, and a line in the log that says what it cost and never what it said.
+    fn serve(&mut self, job: &Job, events: &UnboundedSender<Event>) {
+        let began = Instant::now();
+        let mut total = Usage::default();
+        let outcome = self.answer(job, events, &mut total);
+        let (outcome, error) = match outcome {
+            Ok(()) => ("done", None),
+            Err(Abandoned::Cancelled) => ("cancelled", None),
+            Err(Abandoned::Stopping) => (
+                "stopped",
+                Some(ApiError::overloaded("The server is shutting down.")),
+            ),
+            Err(Abandoned::Failed(error)) => {
+                if error.spoils_instance() {
+                    tracing::error!(model = self.model.id, "{error}");
+                    if self.loaded.is_some() {
+                        self.unload();
+                    }
+                }
+                ("failed", Some(error.to_api()))
+            }
+        };
+        tracing::info!(
+            model = self.model.id,
+            outcome,
+            code = error.as_ref().and_then(|e| e.error.code.as_deref()),
+            prompt_tokens = total.prompt_tokens,
+            cached_tokens = total.prompt_tokens_details.cached_tokens,
+            completion_tokens = total.completion_tokens,
+            ms = began.elapsed().as_millis(),
+            "chat"
+        );
+        if let Some(error) = error {
+            // If the client is gone, there is nobody to tell.
+            let _ = events.send(Event::Failed(error));
+        }
+    }
+
+    fn answer(
+        &mut self,
+        job: &Job,
+        events: &UnboundedSender<Event>,
+        total: &mut Usage,
+    ) -> Result<(), Abandoned> {
+        let stop = self.stop.clone();
+        let go_on = || match (*stop.borrow(), events.is_closed()) {
+            (true, _) => Err(Abandoned::Stopping),
+            (_, true) => Err(Abandoned::Cancelled),
+            _ => Ok(()),
+        };
+        // The client may have given up while the request waited.
+        go_on()?;
+        let Loaded { instance, session } = self.load()?;
+        let session = *session;
+        for (index, sampling) in job.samplings.iter().enumerate() {
+            let started = instance.start(
+                session,
+                &Start {
+                    messages: &job.messages,
+                    params: sampling,
+                },
+            )?;
+            total.prompt_tokens = started.prompt_tokens;
+            let _ = events.send(Event::Started);
+            let usage = reply(instance, session, events, &go_on, total)?;
+            if index == 0 {
+                total.prompt_tokens_details = usage.prompt_tokens_details;
+            }
+        }
+        // The KV cache may have grown.
+        let memory_bytes = instance.memory_bytes();
+        if let State::Ready { context_len, .. } = self.model.state() {
+            self.model.set_state(State::Ready {
+                memory_bytes,
+                context_len,
+            });
+        }
+        Ok(())
+    }
+
+    /// The loaded model, loaded now if it is not yet.
+    fn load(&mut self) -> Result<&mut Loaded, SandboxError> {
+        if let State::Failed { reason } = self.model.state() {
+            return Err(SandboxError::Engine {
+                code: "invalid_model".to_owned(),
+                message: reason,
+            });
+        }
+        let loaded = match self.loaded.take() {
+            Some(loaded) => loaded,
+            None => self.load_now()?,
+        };
+        Ok(self.loaded.insert(loaded))
+    }
+
+    fn load_now(&self) -> Result<Loaded, SandboxError> {
+        self.model.set_state(State::Loading);
+        let began = Instant::now();
+        match self.try_load() {
+            Ok((loaded, context_len)) => {
+                let memory_bytes = loaded.instance.memory_bytes();
+                self.model.set_state(State::Ready {
+                    memory_bytes,
+                    context_len,
+                });
+                let load_ms = began.elapsed().as_millis();
+                tracing::info!(model = self.model.id, load_ms, memory_bytes, "loaded");
+                Ok(loaded)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::error!(model = self.model.id, "cannot be loaded: {reason}");
+                self.model.set_state(if error.may_pass() {
+                    State::Idle
+                } else {
+                    State::Failed { reason }
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn try_load(&self) -> Result<(Loaded, u32), SandboxError> {
+        let path = &self.model.path;
+        let file_len = std::fs::metadata(path)
+            .map_err(|source| SandboxError::File {
+                path: path.clone(),
+                source,
+            })?
+            .len();
+        let mut instance = Instance::new(&self.sandbox)?;
+        let facts = instance.load(path, file_len)?;
+        if !facts.chat {
+            return Err(SandboxError::Engine {
+                code: "unsupported_model".to_owned(),
+                message: "the file has no chat template (tokenizer.chat_template), so it cannot chat; use an instruction-tuned model"
+                    .to_owned(),
+            });
+        }
+        let session = instance.open_session(self.config.context_max)?;
+        let context_len = match self.config.context_max {
+            0 => facts.context_len,
+            max => max.min(facts.context_len),
+        };
+        Ok((Loaded { instance, session }, context_len))
+    }
+}
+
+/// Steps through one answer and reports it.
+fn reply(
+    instance: &mut Instance,
+    session: i32,
+    events: &UnboundedSender<Event>,
+    go_on: &impl Fn() -> Result<(), Abandoned>,
+    total: &mut Usage,
+) -> Result<Usage, Abandoned> {
+    let text = |text: String| {
+        if !text.is_empty() {
+            // A closed channel is noticed before the next step.
+            let _ = events.send(Event::Text(text));
+        }
+    };
+    loop {
+        go_on()?;
+        match instance.step(session)? {
+            Stepped::Prefill {} => {}
+            Stepped::Token { text: piece } => {
+                total.completion_tokens = total.completion_tokens.saturating_add(1);
+                text(piece);
+            }
+            Stepped::Done {
+                finish,
+                text: tail,
+                usage,
+            } => {
+                text(tail);
+                return Ok(finished(events, finish, usage));
+            }
+        }
+    }
+}
+
+fn finished(
+    events: &UnboundedSender<Event>,
+    finish: FinishReason,
+    usage: crate::sandbox::wire::Usage,
+) -> Usage {
+    let usage = Usage::new(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+    );
+    let _ = events.send(Event::Finished(finish, usage));
+    usage
+}

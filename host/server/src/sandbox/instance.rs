@@ -1,0 +1,306 @@
+//! One instance of the component, called through its C ABI, version 1.
+//!
+//! See the crate `meetara-component` for the ABI itself.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use wasmtime::{
+    ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc, WasmParams,
+    WasmResults,
+};
+
+use super::wire::{ABI_VERSION, Failure, Inspected, Loaded, Start, Started, Stepped};
+use super::{Limits, Sandbox, SandboxError};
+
+/// What one instance may take, and whether it asked for more.
+struct Guest {
+    limits: StoreLimits,
+    memory_refused: bool,
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let granted = self.limits.memory_growing(current, desired, maximum)?;
+        self.memory_refused |= !granted;
+        Ok(granted)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}
+
+/// An address or a length inside the guest.
+type Address = u32;
+
+/// A running engine: nothing loaded at first, then at most one model.
+pub struct Instance {
+    store: Store<Guest>,
+    limits: Limits,
+    memory: wasmtime::Memory,
+    alloc: TypedFunc<u32, Address>,
+    free: TypedFunc<Address, i32>,
+    inspect: TypedFunc<(Address, u64), i32>,
+    model_load: TypedFunc<Address, i32>,
+    session_open: TypedFunc<u32, i32>,
+    start: TypedFunc<(i32, Address), i32>,
+    step: TypedFunc<i32, i32>,
+    result_ptr: TypedFunc<(), Address>,
+    result_len: TypedFunc<(), u32>,
+}
+
+impl Instance {
+    /// A fresh instance.
+    ///
+    /// # Errors
+    /// When the component is not the engine that this host knows.
+    pub fn new(sandbox: &Sandbox) -> Result<Self, SandboxError> {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(sandbox.limits.memory_bytes_max)
+            .table_elements(100_000)
+            .instances(1)
+            .tables(2)
+            .memories(1)
+            .build();
+        let guest = Guest {
+            limits,
+            memory_refused: false,
+        };
+        let mut store = Store::new(&sandbox.engine, guest);
+        store.limiter(|guest| guest);
+        store.set_epoch_deadline(sandbox.limits.epochs());
+        let instance = wasmtime::Instance::new(&mut store, &sandbox.module, &[])
+            .map_err(|e| SandboxError::Component(format!("the component does not start: {e:#}")))?;
+
+        let version = function::<(), i32>(&instance, &mut store, "meetara_abi_version")?;
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .ok_or_else(|| unknown("it exports no memory"))?;
+        let mut instance = Self {
+            memory,
+            alloc: function(&instance, &mut store, "meetara_alloc")?,
+            free: function(&instance, &mut store, "meetara_free")?,
+            inspect: function(&instance, &mut store, "meetara_inspect")?,
+            model_load: function(&instance, &mut store, "meetara_model_load")?,
+            session_open: function(&instance, &mut store, "meetara_session_open")?,
+            start: function(&instance, &mut store, "meetara_start")?,
+            step: function(&instance, &mut store, "meetara_step")?,
+            result_ptr: function(&instance, &mut store, "meetara_result_ptr")?,
+            result_len: function(&instance, &mut store, "meetara_result_len")?,
+            limits: sandbox.limits,
+            store,
+        };
+        match instance.call(&version, ())? {
+            ABI_VERSION => Ok(instance),
+            other => Err(unknown(&format!(
+                "it speaks version {other} of the ABI, not {ABI_VERSION}"
+            ))),
+        }
+    }
+
+    /// Reads the header of a file of `file_len` bytes from its first `head_len`.
+    ///
+    /// # Errors
+    /// What the engine finds wrong with the header; a file that cannot be read.
+    pub fn inspect(
+        &mut self,
+        path: &Path,
+        head_len: u64,
+        file_len: u64,
+    ) -> Result<Inspected, SandboxError> {
+        let head = self.read_file(path, head_len)?;
+        let inspect = self.inspect.clone();
+        self.status(&inspect, (head, file_len))?;
+        self.result()
+    }
+
+    /// Loads the model in the file at `path`, of `file_len` bytes, into this instance.
+    ///
+    /// # Errors
+    /// What the engine finds wrong with the model; a file that cannot be read.
+    pub fn load(&mut self, path: &Path, file_len: u64) -> Result<Loaded, SandboxError> {
+        let file = self.read_file(path, file_len)?;
+        let model_load = self.model_load.clone();
+        self.status(&model_load, file)?;
+        self.result()
+    }
+
+    /// Opens a session with room for `context_max` tokens, 0 for the model's own limit.
+    ///
+    /// # Errors
+    /// When its memory cannot be had.
+    pub fn open_session(&mut self, context_max: u32) -> Result<i32, SandboxError> {
+        let session_open = self.session_open.clone();
+        self.status(&session_open, context_max)
+    }
+
+    /// Starts a reply.
+    ///
+    /// # Errors
+    /// When the request is out of range or does not fit the context.
+    pub fn start(&mut self, session: i32, request: &Start<'_>) -> Result<Started, SandboxError> {
+        let json = serde_json::to_vec(request)
+            .map_err(|_| unknown("a request could not be written as JSON"))?;
+        let len = u32::try_from(json.len()).map_err(|_| self.too_much_memory())?;
+        let at = self.buffer(len)?;
+        self.bytes(at, len)?.copy_from_slice(&json);
+        let start = self.start.clone();
+        self.status(&start, (session, at))?;
+        self.result()
+    }
+
+    /// Does one bounded piece of work.
+    ///
+    /// # Errors
+    /// When the engine fails, or no reply is in progress.
+    pub fn step(&mut self, session: i32) -> Result<Stepped, SandboxError> {
+        let step = self.step.clone();
+        self.status(&step, session)?;
+        self.result()
+    }
+
+    /// Bytes of the guest's memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.data_size(&self.store)
+    }
+
+    /// A buffer in the guest that holds the first `len` bytes of a file: read in place, so
+    /// that there is one copy only.
+    fn read_file(&mut self, path: &Path, len: u64) -> Result<Address, SandboxError> {
+        let len = u32::try_from(len).map_err(|_| self.too_much_memory())?;
+        let failed = |source| SandboxError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        let at = self.buffer(len)?;
+        if let Err(source) = file.read_exact(self.bytes(at, len)?) {
+            let free = self.free.clone();
+            self.status(&free, at)?;
+            return Err(failed(source));
+        }
+        Ok(at)
+    }
+
+    /// A buffer of `len` bytes in the guest.
+    fn buffer(&mut self, len: u32) -> Result<Address, SandboxError> {
+        let alloc = self.alloc.clone();
+        match self.call(&alloc, len)? {
+            0 => Err(self.failure()),
+            at => Ok(at),
+        }
+    }
+
+    /// The guest's bytes `at..at + len`.
+    fn bytes(&mut self, at: Address, len: u32) -> Result<&mut [u8], SandboxError> {
+        let (at, len) = (at as usize, len as usize);
+        at.checked_add(len)
+            .and_then(|end| self.memory.data_mut(&mut self.store).get_mut(at..end))
+            .ok_or_else(|| unknown("it returned an address outside its memory"))
+    }
+
+    /// The result of the last call, as JSON.
+    fn result<T: DeserializeOwned>(&mut self) -> Result<T, SandboxError> {
+        let (ptr, len) = (self.result_ptr.clone(), self.result_len.clone());
+        let at = self.call(&ptr, ())?;
+        let len = self.call(&len, ())?;
+        let json = self.bytes(at, len)?;
+        serde_json::from_slice(json).map_err(|_| unknown("its result is not the JSON expected"))
+    }
+
+    /// Why the last call failed.
+    fn failure(&mut self) -> SandboxError {
+        if self.store.data().memory_refused {
+            return self.too_much_memory();
+        }
+        match self.result::<Failure>() {
+            Ok(Failure { code, message }) => SandboxError::Engine { code, message },
+            Err(error) => error,
+        }
+    }
+
+    /// Calls a function that returns a status.
+    fn status<P: WasmParams>(
+        &mut self,
+        function: &TypedFunc<P, i32>,
+        parameters: P,
+    ) -> Result<i32, SandboxError> {
+        match self.call(function, parameters)? {
+            status if status >= 0 => Ok(status),
+            _ => Err(self.failure()),
+        }
+    }
+
+    /// Calls a function within the limit on time.
+    fn call<P: WasmParams, R: WasmResults>(
+        &mut self,
+        function: &TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, SandboxError> {
+        self.store.set_epoch_deadline(self.limits.epochs());
+        self.store.data_mut().memory_refused = false;
+        function.call(&mut self.store, parameters).map_err(|error| {
+            if self.store.data().memory_refused {
+                return self.too_much_memory();
+            }
+            match error.downcast_ref::<Trap>() {
+                Some(Trap::Interrupt) => SandboxError::Time {
+                    seconds: self.limits.call_max.as_secs(),
+                },
+                Some(trap) => {
+                    // The backtrace holds names of functions only.
+                    tracing::error!("the engine trapped: {error:?}");
+                    SandboxError::Trap(trap.to_string())
+                }
+                None => SandboxError::Trap(format!("{error:#}")),
+            }
+        })
+    }
+
+    fn too_much_memory(&self) -> SandboxError {
+        SandboxError::Memory {
+            mib: self.limits.memory_bytes_max >> 20,
+        }
+    }
+}
+
+fn function<P: WasmParams, R: WasmResults>(
+    instance: &wasmtime::Instance,
+    store: &mut Store<Guest>,
+    name: &str,
+) -> Result<TypedFunc<P, R>, SandboxError> {
+    instance
+        .get_typed_func(store, name)
+        .map_err(|_| unknown(&format!("it has no function {name} of the right type")))
+}
+
+fn unknown(what: &str) -> SandboxError {
+    SandboxError::Component(format!(
+        "the component is not the one for this host: {what}; build it with `cargo xtask wasm`"
+    ))
+}

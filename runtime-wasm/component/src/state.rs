@@ -1,0 +1,231 @@
+//! What lives between calls: lent buffers, one model, its sessions, the last result.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meetara_engine::generate::Session;
+use meetara_engine::model::Model;
+use meetara_engine::{Error, Result};
+use meetara_format::Gguf;
+use serde::Serialize;
+
+use crate::FAILED;
+use crate::wire::{Failure, Inspected, Loaded, Opened, Start, Stepped};
+
+/// The state of one instance.
+pub(crate) struct State {
+    /// Buffers lent to the host, by address. The host writes into them between
+    /// calls; a call that names an address takes the buffer out of this map,
+    /// so no address is ever believed that is not in it.
+    lent: BTreeMap<usize, Vec<u8>>,
+    model: Option<Arc<Model>>,
+    /// Session `n` of the ABI is at `n - 1`; `None` once closed.
+    sessions: Vec<Option<Session>>,
+    /// JSON of the last call.
+    result: Vec<u8>,
+}
+
+impl State {
+    pub(crate) const fn new() -> Self {
+        Self {
+            lent: BTreeMap::new(),
+            model: None,
+            sessions: Vec::new(),
+            result: Vec::new(),
+        }
+    }
+
+    pub(crate) fn result(&self) -> &[u8] {
+        &self.result
+    }
+
+    /// Runs an entry point and turns its error into a status and a result.
+    pub(crate) fn report(&mut self, entry: impl FnOnce(&mut Self) -> Result<i32>) -> i32 {
+        self.result.clear();
+        entry(self).unwrap_or_else(|error| {
+            self.fail(&error);
+            FAILED
+        })
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.result.clear();
+        let failure = Failure {
+            code: error.code(),
+            message: error.message(),
+        };
+        if self.put(&failure).is_err() {
+            self.result.clear();
+        }
+    }
+
+    /// Writes `value` as the result.
+    fn put(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.result, value)
+            .map_err(|_| Error::internal("the result of the call could not be written as JSON"))
+    }
+
+    pub(crate) fn alloc(&mut self, len: usize) -> usize {
+        self.result.clear();
+        let mut buffer = Vec::new();
+        if len == 0 {
+            self.fail(&Error::invalid_request(
+                "a buffer must have at least 1 byte",
+            ));
+            return 0;
+        }
+        if buffer.try_reserve_exact(len).is_err() {
+            self.fail(&Error::out_of_memory(format!(
+                "a buffer of {len} bytes does not fit the memory of the sandbox; raise its limit"
+            )));
+            return 0;
+        }
+        buffer.resize(len, 0);
+        // The host reaches the bytes through this address alone.
+        let address = buffer.as_mut_ptr().expose_provenance();
+        self.lent.insert(address, buffer);
+        address
+    }
+
+    /// Takes the buffer at `ptr` back from the host.
+    fn take(&mut self, ptr: usize) -> Result<Vec<u8>> {
+        self.lent.remove(&ptr).ok_or_else(|| {
+            Error::invalid_request(
+                "the address is not one that meetara_alloc returned, or was given back already",
+            )
+        })
+    }
+
+    pub(crate) fn free(&mut self, ptr: usize) -> Result<i32> {
+        self.take(ptr).map(|_| 0)
+    }
+
+    pub(crate) fn inspect(&mut self, ptr: usize, file_len: u64) -> Result<i32> {
+        let head = self.take(ptr)?;
+        let invalid = |e: meetara_format::Error| Error::invalid_model(e.to_string());
+        let gguf = Gguf::parse(&head, file_len).map_err(invalid)?;
+        let architecture = gguf.get_str("general.architecture").map_err(invalid)?;
+        let context_len = match architecture {
+            Some(name) => gguf
+                .get_u32(&format!("{name}.context_length"))
+                .map_err(invalid)?,
+            None => None,
+        };
+        let inspected = Inspected {
+            name: gguf.get_str("general.name").map_err(invalid)?,
+            architecture,
+            kind: gguf
+                .get_str("general.type")
+                .map_err(invalid)?
+                .unwrap_or("model"),
+            context_len,
+            n_tensors: gguf.tensors.len(),
+            tensor_bytes: gguf
+                .tensors
+                .iter()
+                .fold(0_u64, |sum, tensor| sum.saturating_add(tensor.bytes)),
+        };
+        self.put(&inspected)?;
+        Ok(0)
+    }
+
+    pub(crate) fn model_load(&mut self, ptr: usize) -> Result<i32> {
+        let bytes = self.take(ptr)?;
+        if self.model.is_some() {
+            return Err(Error::invalid_request(
+                "the instance holds a model already; use one instance for each model",
+            ));
+        }
+        let model = Arc::new(Model::load(bytes)?);
+        let config = model.config();
+        let loaded = Loaded {
+            name: &config.name,
+            context_len: config.context_len,
+            n_vocab: config.n_vocab,
+            chat: model.chat_template().is_some(),
+        };
+        self.put(&loaded)?;
+        self.model = Some(model);
+        Ok(0)
+    }
+
+    pub(crate) fn session_open(&mut self, context_max: u32) -> Result<i32> {
+        let model = self.model.as_ref().ok_or_else(|| {
+            Error::invalid_request("no model is loaded; call meetara_model_load first")
+        })?;
+        let context_max = (context_max != 0).then_some(context_max);
+        let session = Session::new(Arc::clone(model), context_max)?;
+        let opened = Opened {
+            memory_bytes: session.memory_bytes() as u64,
+        };
+        let slot = match self.sessions.iter().position(Option::is_none) {
+            Some(slot) => slot,
+            None => {
+                self.sessions.push(None);
+                self.sessions.len() - 1
+            }
+        };
+        let handle = i32::try_from(slot + 1)
+            .map_err(|_| Error::out_of_memory("too many sessions are open; close one"))?;
+        self.put(&opened)?;
+        self.sessions[slot] = Some(session);
+        Ok(handle)
+    }
+
+    /// The place of the open session `handle`.
+    fn slot(&mut self, handle: i32) -> Result<&mut Option<Session>> {
+        usize::try_from(handle)
+            .ok()
+            .and_then(|handle| handle.checked_sub(1))
+            .and_then(|slot| self.sessions.get_mut(slot))
+            .filter(|slot| slot.is_some())
+            .ok_or_else(|| {
+                Error::invalid_request(format!(
+                    "session {handle} is not open; call meetara_session_open first"
+                ))
+            })
+    }
+
+    pub(crate) fn session_close(&mut self, handle: i32) -> Result<i32> {
+        *self.slot(handle)? = None;
+        Ok(0)
+    }
+
+    /// The open session `handle`.
+    fn session(&mut self, handle: i32) -> Result<&mut Session> {
+        self.slot(handle)?
+            .as_mut()
+            .ok_or_else(|| Error::internal("an open session was closed inside a call"))
+    }
+
+    pub(crate) fn start(&mut self, handle: i32, ptr: usize) -> Result<i32> {
+        let request = self.take(ptr)?;
+        // serde_json's own message would quote the value it did not expect.
+        let request: Start = serde_json::from_slice(&request).map_err(|e| {
+            Error::invalid_request(format!(
+                "the request is not the JSON that meetara_start takes (line {}, column {})",
+                e.line(),
+                e.column()
+            ))
+        })?;
+        let session = self.session(handle)?;
+        let started = match (&request.messages, &request.text) {
+            (Some(messages), None) => session.start_chat(messages, &request.params)?,
+            (None, Some(text)) => session.start_text(text, &request.params)?,
+            _ => {
+                return Err(Error::invalid_request(
+                    "a request has either messages or text, and not both",
+                ));
+            }
+        };
+        self.put(&started)?;
+        Ok(0)
+    }
+
+    pub(crate) fn step(&mut self, handle: i32) -> Result<i32> {
+        let step = Stepped::from(self.session(handle)?.step()?);
+        let done = matches!(step, Stepped::Done { .. });
+        self.put(&step)?;
+        Ok(i32::from(done))
+    }
+}

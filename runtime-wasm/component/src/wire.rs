@@ -1,0 +1,117 @@
+//! The JSON that crosses the ABI.
+//!
+//! The host has its own copy of these shapes (it does not link this crate), so
+//! a change here is a change of [`crate::ABI_VERSION`].
+
+use meetara_engine::generate::{Finish, GenerateParams, Step, Usage};
+use meetara_engine::template::Message;
+use serde::{Deserialize, Serialize};
+
+/// What the header of a GGUF file says.
+#[derive(Debug, Serialize)]
+pub struct Inspected<'a> {
+    /// `general.name`.
+    pub name: Option<&'a str>,
+    /// `general.architecture`.
+    pub architecture: Option<&'a str>,
+    /// `general.type`: `model`, `adapter` ...; `model` when the file does not say.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// `<architecture>.context_length`.
+    pub context_len: Option<u32>,
+    /// Number of tensors.
+    pub n_tensors: usize,
+    /// Bytes of all tensors.
+    pub tensor_bytes: u64,
+}
+
+/// What was loaded.
+#[derive(Debug, Serialize)]
+pub struct Loaded<'a> {
+    /// The model's name.
+    pub name: &'a str,
+    /// The longest context in tokens.
+    pub context_len: u32,
+    /// Number of tokens in the vocabulary.
+    pub n_vocab: u32,
+    /// Whether the file carries a chat template.
+    pub chat: bool,
+}
+
+/// What an open session takes.
+#[derive(Debug, Serialize)]
+pub struct Opened {
+    /// Bytes of the KV cache and the scratch buffers.
+    pub memory_bytes: u64,
+}
+
+/// A request: exactly one of `messages` and `text`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// A conversation, rendered by the model's chat template.
+    #[serde(default)]
+    pub messages: Option<Vec<Message>>,
+    /// Plain text to continue.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// How the reply is drawn.
+    #[serde(default)]
+    pub params: GenerateParams,
+}
+
+/// What one step did.
+#[derive(Debug, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Stepped {
+    /// A slice of the prompt was evaluated.
+    Prefill {
+        /// Tokens of the prompt evaluated so far.
+        done: u32,
+        /// Tokens of the prompt.
+        total: u32,
+    },
+    /// One token was generated.
+    Token {
+        /// The token.
+        id: u32,
+        /// The text that became certain with it: complete UTF-8, maybe empty.
+        text: String,
+    },
+    /// The reply is complete.
+    Done {
+        /// Why it ended.
+        finish: Finish,
+        /// Text that was held back until now, maybe empty.
+        text: String,
+        /// What it cost.
+        usage: Usage,
+    },
+}
+
+impl From<Step> for Stepped {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Prefill { done, total } => Self::Prefill { done, total },
+            Step::Token { id, text } => Self::Token { id, text },
+            Step::Done {
+                finish,
+                text,
+                usage,
+            } => Self::Done {
+                finish,
+                text,
+                usage,
+            },
+        }
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, Serialize)]
+pub struct Failure<'a> {
+    /// A stable word, see `meetara_engine::ErrorKind`.
+    pub code: &'a str,
+    /// What was wrong, where, and what to do. Never what a user typed.
+    pub message: &'a str,
+}
