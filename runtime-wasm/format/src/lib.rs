@@ -10,7 +10,8 @@
 //! | read a header, find a tensor | [`Gguf`] |
 //! | write a file | [`Writer`] |
 //! | one block type's layout and arithmetic | [`block`] |
-//! | weights to blocks and back, checked | [`dequantize`] |
+//! | weights to blocks and back, checked | [`quantize`], [`dequantize`] |
+//! | which tensor gets which type in a file of a given kind | [`mix`] |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -23,12 +24,13 @@ mod cursor;
 mod error;
 mod ggml_type;
 mod gguf;
+pub mod mix;
 
 mod read;
 mod value;
 mod write;
 
-pub use convert::dequantize;
+pub use convert::{dequantize, quantize};
 pub use error::{Error, ErrorKind};
 pub use ggml_type::GgmlType;
 pub use gguf::{Gguf, TensorInfo};

@@ -2,10 +2,11 @@
 //!
 //! Each file has `BLOCK_LEN` (weights), `BLOCK_BYTES`, `quantize_row` and `dequantize_row`.
 //! Rows are whole numbers of blocks; these functions assert it, the checked way in is
-//! [`crate::dequantize`]. Types and arithmetic are those of ggml, so
+//! [`crate::quantize`] and [`crate::dequantize`]. Types and arithmetic are those of ggml, so
 //! that the bytes are too: every operation is rounded to `f32`, sums run in index order, and
 //! nothing is fused.
 
+mod affine_k;
 pub mod bf16;
 pub mod f16;
 pub mod f32;
@@ -72,4 +73,21 @@ fn half_bytes(x: ::core::primitive::f32) -> [u8; 2] {
 /// The value of a half.
 fn half_value(bytes: [u8; 2]) -> ::core::primitive::f32 {
     half::f16::from_le_bytes(bytes).to_f32()
+}
+
+/// An importance per weight of a row, block by block.
+///
+/// # Panics
+/// When there is not one for each weight.
+fn per_block<'w, const LEN: usize>(
+    src: &[::core::primitive::f32],
+    importance: &'w [::core::primitive::f32],
+) -> &'w [[::core::primitive::f32; LEN]] {
+    assert!(
+        src.len() == importance.len(),
+        "{} weights do not go with the importance of {} columns",
+        src.len(),
+        importance.len()
+    );
+    importance.as_chunks().0
 }

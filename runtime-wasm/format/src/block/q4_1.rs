@@ -6,8 +6,9 @@
 //! ```
 //! Byte `j` of `qs` holds weight `j` in its low nibble and weight `j + 16` in its high one.
 
-use super::search::range;
-use super::{decode_blocks, encode_blocks, half_bytes, half_value};
+use super::q4_0::pack;
+use super::search::{column_weights, fit_affine, mean_square, range, weighted_grid};
+use super::{decode_blocks, encode_blocks, half_bytes, half_value, per_block};
 
 /// Weights in a block.
 pub const BLOCK_LEN: usize = 32;
@@ -29,11 +30,29 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
             let (head, qs) = out.split_at_mut(4);
             head[..2].copy_from_slice(&half_bytes(d));
             head[2..].copy_from_slice(&half_bytes(min));
-            let level = |x: f32| (((x - min) * inverse + 0.5) as u8).min(15);
-            let (low, high) = x.split_at(BLOCK_LEN / 2);
-            for ((q, &low), &high) in qs.iter_mut().zip(low).zip(high) {
-                *q = level(low) | (level(high) << 4);
-            }
+            pack(qs, |i| (((x[i] - min) * inverse + 0.5) as u8).min(15));
+        },
+    );
+}
+
+/// The same with `importance` [32 n], how much each column of the row counts: the mean
+/// square of its inputs, none negative. `src` must be one row: its mean square is used.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    let importance = per_block(src, importance);
+    let mean_square = mean_square(src);
+    encode_blocks(
+        src,
+        dst,
+        |b, x: &[f32; BLOCK_LEN], out: &mut [u8; BLOCK_BYTES]| {
+            let weights = column_weights(x, &importance[b], mean_square);
+            let fit = fit_affine::<BLOCK_LEN, true>(x, &weights, &weighted_grid(15));
+            let (head, qs) = out.split_at_mut(4);
+            head[..2].copy_from_slice(&half_bytes(fit.scale));
+            head[2..].copy_from_slice(&half_bytes(-fit.min));
+            pack(qs, |i| fit.levels[i]);
         },
     );
 }

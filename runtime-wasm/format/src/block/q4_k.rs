@@ -9,12 +9,47 @@
 //! `scales` holds `scale_j` and `min_j` in six bits each (`scales_k`). Chunk `c` of 32 bytes
 //! of `qs` holds sub-block `2 c` in its low nibbles and `2 c + 1` in its high ones.
 
-use super::{decode_blocks, scales_k};
+use super::affine_k::{self, HEADER_BYTES, Quantized, SUB_LEN};
+use super::search::Grid;
+use super::{decode_blocks, encode_blocks, per_block, scales_k};
 
 /// Weights in a block.
 pub const BLOCK_LEN: usize = 256;
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = 144;
+
+/// The levels, and the trials of the search.
+const GRID: Grid = Grid {
+    levels_max: 15,
+    start: -1.0,
+    step: 0.1,
+    trials: 20,
+};
+
+/// `src` [256 n] to `dst` [144 n], the bytes that ggml gives without an importance matrix.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
+    encode_blocks(src, dst, |_, x: &[f32; BLOCK_LEN], out| {
+        pack(&affine_k::quantize(x, &GRID), out);
+    });
+}
+
+/// The same with `importance` [256 n], how much each column of the row counts: the mean
+/// square of its inputs, none negative.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    let importance = per_block(src, importance);
+    encode_blocks(src, dst, |b, x: &[f32; BLOCK_LEN], out| {
+        pack(
+            &affine_k::quantize_weighted(x, &importance[b], GRID.levels_max),
+            out,
+        );
+    });
+}
 
 /// `src` [144 n] to `dst` [256 n].
 ///
@@ -39,4 +74,15 @@ pub fn dequantize_row(src: &[u8], dst: &mut [f32]) {
             }
         },
     );
+}
+
+fn pack(block: &Quantized, out: &mut [u8; BLOCK_BYTES]) {
+    let (header, qs) = out.split_at_mut(HEADER_BYTES);
+    header.copy_from_slice(&block.header);
+    let (pairs, _) = block.levels.as_chunks::<2>();
+    for (qs, [low, high]) in qs.chunks_exact_mut(SUB_LEN).zip(pairs) {
+        for ((q, low), high) in qs.iter_mut().zip(low).zip(high) {
+            *q = low | high << 4;
+        }
+    }
 }

@@ -7,8 +7,8 @@
 //! The low four bits of `q` lie as in Q4_0: weight `j` in the low nibble of `qs[j]`, weight
 //! `j + 16` in the high one. The fifth bit of weight `i` is bit `i` of `qh`.
 
-use super::search::signed_largest;
-use super::{decode_blocks, encode_blocks, half_bytes, half_value};
+use super::search::{column_weights, fit_symmetric, mean_square, signed_largest};
+use super::{decode_blocks, encode_blocks, half_bytes, half_value, per_block};
 
 /// Weights in a block.
 pub const BLOCK_LEN: usize = 32;
@@ -29,6 +29,27 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
             let (head, body) = out.split_at_mut(2);
             head.copy_from_slice(&half_bytes(d));
             pack(body, |i| ((x[i] * inverse + 16.5) as u8).min(31));
+        },
+    );
+}
+
+/// The same with `importance` [32 n], how much each column of the row counts: the mean
+/// square of its inputs, none negative. `src` must be one row: its mean square is used.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    let importance = per_block(src, importance);
+    let mean_square = mean_square(src);
+    encode_blocks(
+        src,
+        dst,
+        |b, x: &[f32; BLOCK_LEN], out: &mut [u8; BLOCK_BYTES]| {
+            let weights = column_weights(x, &importance[b], mean_square);
+            let fit = fit_symmetric(x, &weights, 16);
+            let (head, body) = out.split_at_mut(2);
+            head.copy_from_slice(&half_bytes(fit.scale));
+            pack(body, |i| fit.levels[i]);
         },
     );
 }

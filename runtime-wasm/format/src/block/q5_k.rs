@@ -8,12 +8,47 @@
 //! ```
 //! As Q4_K, with a fifth bit: bit `j` of `qh[l]` belongs to weight `l` of sub-block `j`.
 
-use super::{decode_blocks, scales_k};
+use super::affine_k::{self, HEADER_BYTES, Quantized, SUB_LEN};
+use super::search::Grid;
+use super::{decode_blocks, encode_blocks, per_block, scales_k};
 
 /// Weights in a block.
 pub const BLOCK_LEN: usize = 256;
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = 176;
+
+/// The levels, and the trials of the search.
+const GRID: Grid = Grid {
+    levels_max: 31,
+    start: -0.5,
+    step: 0.1,
+    trials: 15,
+};
+
+/// `src` [256 n] to `dst` [176 n], the bytes that ggml gives without an importance matrix.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
+    encode_blocks(src, dst, |_, x: &[f32; BLOCK_LEN], out| {
+        pack(&affine_k::quantize(x, &GRID), out);
+    });
+}
+
+/// The same with `importance` [256 n], how much each column of the row counts: the mean
+/// square of its inputs, none negative.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
+    let importance = per_block(src, importance);
+    encode_blocks(src, dst, |b, x: &[f32; BLOCK_LEN], out| {
+        pack(
+            &affine_k::quantize_weighted(x, &importance[b], GRID.levels_max),
+            out,
+        );
+    });
+}
 
 /// `src` [176 n] to `dst` [256 n].
 ///
@@ -40,4 +75,18 @@ pub fn dequantize_row(src: &[u8], dst: &mut [f32]) {
             }
         },
     );
+}
+
+fn pack(block: &Quantized, out: &mut [u8; BLOCK_BYTES]) {
+    let (header, body) = out.split_at_mut(HEADER_BYTES);
+    header.copy_from_slice(&block.header);
+    let (qh, qs) = body.split_at_mut(SUB_LEN);
+    qh.fill(0);
+    let (pairs, _) = block.levels.as_chunks::<2>();
+    for (c, (qs, [low, high])) in qs.chunks_exact_mut(SUB_LEN).zip(pairs).enumerate() {
+        for l in 0..SUB_LEN {
+            qs[l] = (low[l] & 15) | high[l] << 4;
+            qh[l] |= (low[l] >> 4 | high[l] >> 4 << 1) << (2 * c);
+        }
+    }
 }
