@@ -1,0 +1,60 @@
+//! `cargo xtask check`: what should pass before every commit, cheapest first.
+
+use crate::process::{cargo_command, run as run_command, succeeds};
+use crate::project::{Project, WASM_MEMBERS, WASM_TARGET};
+use crate::{tidy, tools};
+use anyhow::Result;
+
+/// Runs the checks; the first failure ends it.
+pub fn run(project: &Project) -> Result<()> {
+    format(project)?;
+    tidy::run(project)?;
+    licences(project)?;
+    clippy_native(project)?;
+    clippy_wasm(project)?;
+    println!("check: all good");
+    Ok(())
+}
+
+/// rustfmt changes nothing.
+pub fn format(project: &Project) -> Result<()> {
+    run_command(cargo_command(project).args(["fmt", "--all", "--check"]))
+}
+
+/// Clippy over the native members and their tests.
+///
+/// In the release profile, so that build scripts and macros are shared with the tests.
+pub fn clippy_native(project: &Project) -> Result<()> {
+    let mut clippy = cargo_command(project);
+    clippy.args(["clippy", "--release", "--workspace", "--all-targets"]);
+    for member in WASM_MEMBERS {
+        clippy.args(["--exclude", member]);
+    }
+    run_command(clippy.args(["--", "-D", "warnings"]))
+}
+
+/// Clippy over the members that are built for WebAssembly, with SIMD as they are shipped.
+pub fn clippy_wasm(project: &Project) -> Result<()> {
+    tools::ensure_wasm_target(project)?;
+    let mut clippy = cargo_command(project);
+    clippy.args(["clippy", "--profile", "wasm", "--target", WASM_TARGET]);
+    for member in WASM_MEMBERS {
+        clippy.args(["--package", member]);
+    }
+    clippy.env("CARGO_TARGET_DIR", project.target.join("wasm/simd128"));
+    clippy
+        .env("RUSTFLAGS", "-C target-feature=+simd128")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    run_command(clippy.args(["--", "-D", "warnings"]))
+}
+
+/// Licences, bans and sources of all dependencies, when cargo-deny is installed.
+pub fn licences(project: &Project) -> Result<()> {
+    if !succeeds("cargo-deny", &["--version"]) {
+        println!(
+            "cargo-deny is not installed, so licences were not checked (cargo install cargo-deny)"
+        );
+        return Ok(());
+    }
+    run_command(cargo_command(project).args(["deny", "check", "licenses", "bans", "sources"]))
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask wasm`: builds what runs in a sandbox.
+//!
+//! | what | crate | features | output |
+//! |---|---|---|---|
+//! | browser bundle for every engine | browser | none | `pkg/dist/scalar/` |
+//! | browser bundle with SIMD | browser | simd128 | `pkg/dist/simd128/` |
+//! | module for the wasmtime host | component | simd128 | `<target>/wasm/meetara_component.wasm` |
+//! | Cloudflare Worker | edge | simd128 | `host/edge/dist/` |
+//!
+//! Cargo decides whether a crate is compiled again; the steps after it are skipped when their
+//! input and settings hash to what they were (`<target>/wasm/stamps`).
+
+mod bindgen;
+mod cargo;
+mod opt;
+mod stamp;
+
+pub use stamp::hex;
+
+use crate::project::Project;
+use crate::tools;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// Flags of `cargo xtask wasm`.
+#[derive(clap::Args, Clone, Default)]
+pub struct Args {
+    /// Skip wasm-opt: quicker builds, larger files
+    #[arg(long)]
+    pub no_opt: bool,
+    /// Build only these (default: all)
+    #[arg(value_enum)]
+    pub only: Vec<Product>,
+}
+
+/// What can be built.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// The browser bundle without SIMD
+    Scalar,
+    /// The browser bundle with SIMD
+    Simd128,
+    /// The module that the native host runs in wasmtime
+    Component,
+    /// The Cloudflare Worker
+    Edge,
+}
+
+/// Target features; each has its own target folder, since RUSTFLAGS are part of every build.
+#[derive(Clone, Copy)]
+pub enum Features {
+    Scalar,
+    Simd128,
+}
+
+/// Builds the products asked for, all by default.
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    tools::ensure_wasm_target(project)?;
+    for product in [
+        Product::Scalar,
+        Product::Simd128,
+        Product::Component,
+        Product::Edge,
+    ] {
+        if args.only.is_empty() || args.only.contains(&product) {
+            build(project, product, !args.no_opt)?;
+        }
+    }
+    Ok(())
+}
+
+fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
+    match product {
+        Product::Scalar | Product::Simd128 => {
+            let (features, name) = match product {
+                Product::Scalar => (Features::Scalar, "scalar"),
+                _ => (Features::Simd128, "simd128"),
+            };
+            let input = cargo::build(project, "meetara-browser", features)?;
+            let job = bindgen::Job {
+                name: format!("browser-{name}"),
+                input,
+                out_name: "meetara_browser",
+                out_dir: project.root.join("pkg/dist").join(name),
+                flavour: bindgen::Flavour::Web,
+                optimise,
+            };
+            bindgen::run(project, &job)
+        }
+        Product::Component => {
+            let input = cargo::build(project, "meetara-component", Features::Simd128)?;
+            let output = component_path(project);
+            // An unchanged file keeps its time stamp, so that nothing downstream is built again.
+            let bytes = std::fs::read(&input)
+                .with_context(|| format!("cannot read {}", input.display()))?;
+            if std::fs::read(&output).ok().as_deref() != Some(&bytes) {
+                std::fs::write(&output, &bytes)
+                    .with_context(|| format!("cannot write {}", output.display()))?;
+            }
+            println!(
+                "component: {} ({} kB)",
+                project.show(&output),
+                bytes.len() / 1000
+            );
+            Ok(())
+        }
+        Product::Edge => {
+            let input = cargo::build(project, "meetara-edge", Features::Simd128)?;
+            let job = bindgen::Job {
+                name: "edge".to_owned(),
+                input,
+                out_name: "meetara_edge",
+                out_dir: project.root.join("host/edge/dist"),
+                flavour: bindgen::Flavour::Bundler,
+                optimise,
+            };
+            bindgen::run(project, &job)
+        }
+    }
+}
+
+/// Where the host finds its module.
+pub fn component_path(project: &Project) -> PathBuf {
+    project.target.join("wasm/meetara_component.wasm")
+}

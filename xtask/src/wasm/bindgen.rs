@@ -1,0 +1,87 @@
+//! Makes the JavaScript side of a compiled module with wasm-bindgen, used as a library.
+//!
+//! The library's version equals the crate's (`=0.2.130` in both manifests), so there is no tool to
+//! install and no version to mismatch.
+
+use super::{opt, stamp};
+use crate::project::Project;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use wasm_bindgen_cli_support::Bindgen;
+
+/// Who will load the output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flavour {
+    /// A page or worker: ES module with an `init` function.
+    Web,
+    /// A bundler that resolves the `.wasm` import itself, here wrangler.
+    Bundler,
+}
+
+/// One module to process.
+pub struct Job {
+    /// For messages.
+    pub name: String,
+    /// What cargo made.
+    pub input: PathBuf,
+    /// Stem of the output files: `<stem>.js`, `<stem>_bg.wasm`, `<stem>.d.ts`.
+    pub out_name: &'static str,
+    /// Where they go; everything else there is removed.
+    pub out_dir: PathBuf,
+    /// Who will load them.
+    pub flavour: Flavour,
+    /// Run wasm-opt.
+    pub optimise: bool,
+}
+
+/// Counts up when the settings below change, so that old stamps no longer hold.
+const SETTINGS_VERSION: u32 = 1;
+
+/// Runs wasm-bindgen and wasm-opt unless nothing changed.
+pub fn run(project: &Project, job: &Job) -> Result<()> {
+    let wasm = job.out_dir.join(format!("{}_bg.wasm", job.out_name));
+    let settings = format!(
+        "v{SETTINGS_VERSION} {:?} optimise={}",
+        job.flavour, job.optimise
+    );
+    let stamp = stamp::Stamp::of(project, &job.out_dir, &job.input, &settings)?;
+    if stamp.holds() && wasm.is_file() {
+        return report(project, job, &wasm, "unchanged");
+    }
+    // A fresh folder: file names may change between versions.
+    if job.out_dir.exists() {
+        std::fs::remove_dir_all(&job.out_dir)
+            .with_context(|| format!("cannot clear {}", job.out_dir.display()))?;
+    }
+    let mut bindgen = Bindgen::new();
+    bindgen
+        .input_path(&job.input)
+        .out_name(job.out_name)
+        .typescript(true)
+        .remove_producers_section(true);
+    match job.flavour {
+        Flavour::Web => bindgen.web(true)?,
+        Flavour::Bundler => bindgen.bundler(true)?,
+    };
+    bindgen
+        .generate(&job.out_dir)
+        .with_context(|| format!("wasm-bindgen cannot process {}", project.show(&job.input)))?;
+    if job.optimise {
+        opt::run_opt(project, &wasm)?;
+    }
+    stamp.write()?;
+    report(project, job, &wasm, "built")
+}
+
+fn report(project: &Project, job: &Job, wasm: &std::path::Path, what: &str) -> Result<()> {
+    let bytes = std::fs::read(wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
+    let gzip = crate::size::gzip_bytes(&bytes)?;
+    println!(
+        "{}: {what}, {} ({} kB, gzip {} kB)",
+        job.name,
+        project.show(wasm),
+        bytes.len() / 1000,
+        gzip / 1000
+    );
+    Ok(())
+}
