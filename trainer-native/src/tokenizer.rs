@@ -65,11 +65,6 @@ impl BpeVocab {
         self.tokens.len()
     }
 
-    /// True for a vocabulary without ids.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
     /// Bytes of text that each id stands for; 0 for control tokens. `[n_vocab]`
     pub fn token_bytes(&self) -> Vec<u8> {
         let bytes = |token: &String| token.chars().count().min(255) as u8;
@@ -534,6 +529,39 @@ mod tests {
             let mut again = Vec::new();
             encoder.encode(text, &mut again).unwrap();
             assert_eq!(ids, again, "cached words differ");
+        }
+    }
+
+    #[test]
+    fn any_mixture_of_character_classes_is_split_as_the_library_does() {
+        use rand::seq::IndexedRandom;
+        use rand_chacha::rand_core::SeedableRng;
+        use tokenizers::PreTokenizer as _;
+        use tokenizers::pre_tokenizers::{byte_level::ByteLevel, digits::Digits};
+        use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString};
+
+        // Letters, marks, digits of several kinds, white space of several widths, signs.
+        let letters: Vec<char> = "aZ\u{E9}\u{5D0}\u{4F60}\u{AA}\u{301}\u{93E}07\u{663}\u{BD}\u{2160}\u{B2}   \
+            \n\r\t\u{A0}\u{2003}\u{3000}\u{85}\u{2028}''stmdlvre.,-_<|>\u{20AC}\u{1F600}\u{200D}\u{FE0F}\u{0}"
+            .chars()
+            .collect();
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..5_000 {
+            let text: String = (0..12).filter_map(|_| letters.choose(&mut rng)).collect();
+            let mut ours = Vec::new();
+            split_words(&text, |word| ours.push(word));
+            let mut theirs = PreTokenizedString::from(text.as_str());
+            Digits::new(true).pre_tokenize(&mut theirs).unwrap();
+            ByteLevel::default()
+                .add_prefix_space(false)
+                .pre_tokenize(&mut theirs)
+                .unwrap();
+            let theirs: Vec<&str> = theirs
+                .get_splits(OffsetReferential::Original, OffsetType::Byte)
+                .into_iter()
+                .map(|(_, (start, end), _)| &text[start..end])
+                .collect();
+            assert_eq!(ours, theirs, "{text:?}");
         }
     }
 

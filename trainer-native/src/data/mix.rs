@@ -1,8 +1,8 @@
 //! The list of data sources and what is taken from each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -72,8 +72,16 @@ impl Source {
         }
     }
 
-    /// The file's name without folders and `.jsonl`, `.zst`.
+    /// Folder and file, without `.jsonl` and `.zst`: `chat/recipes`. For people to read.
     pub fn name(&self) -> String {
+        let folder = self.path.parent().and_then(Path::file_name);
+        match folder {
+            Some(folder) => format!("{}/{}", folder.to_string_lossy(), self.stem()),
+            None => self.stem(),
+        }
+    }
+
+    fn stem(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         name.trim_end_matches(".zst")
             .trim_end_matches(".jsonl")
@@ -143,7 +151,9 @@ pub fn load(sources: &[Source], permille: u32, seed: u64) -> Result<Vec<Loaded>>
                 source.kind
             );
             if !source.takes(&example) {
-            } else if source.hold_out && split::is_held_out(&example, permille) {
+                continue;
+            }
+            if source.hold_out && split::is_held_out(&example, permille) {
                 leaks.hold_out(&example);
                 loaded.held_out.push(example);
             } else {
@@ -192,35 +202,19 @@ fn choose(source: &Source, loaded: &mut Loaded, seed: u64) {
     loaded.uses = uses.into_iter().filter(|&n| n > 0).collect();
 }
 
-/// Depends on the seed and the source's name, not on its place in the list or on its folder.
+/// Depends on the seed and the file's name, not on its place in the list or on its folder.
 fn source_rng(source: &Source, seed: u64) -> ChaCha8Rng {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
-    hash.update(source.name());
+    hash.update(source.stem());
     ChaCha8Rng::from_seed(hash.finalize().into())
 }
 
-/// The training texts for a tokenizer, each source's share as in the mix (a repeat above 1 counts
-/// once).
+/// The training texts for a tokenizer, each once, whatever its uses.
 pub fn tokenizer_texts(loaded: &[Loaded]) -> impl Iterator<Item = &str> + Send {
     loaded
         .iter()
         .flat_map(|source| source.train.iter().flat_map(Example::texts))
-}
-
-/// Lets relative paths start at `base` (the folder of the file that lists them) and checks that each
-/// source is there.
-pub fn resolve(sources: &mut [Source], base: &std::path::Path) -> Result<()> {
-    for source in sources {
-        if source.path.is_relative() {
-            source.path = base.join(&source.path);
-        }
-        source
-            .path
-            .metadata()
-            .with_context(|| format!("cannot find the data file {}", source.path.display()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -156,11 +156,6 @@ impl Packed {
         self.row_ends.len()
     }
 
-    /// T.
-    pub fn seq_len(&self) -> usize {
-        self.seq_len
-    }
-
     /// The pieces as they were given.
     pub fn pieces(&self) -> &Pieces {
         &self.pieces
@@ -169,11 +164,6 @@ impl Packed {
     /// Share of the rows that is not padding, 0 to 1.
     pub fn fill(&self) -> f64 {
         self.pieces.tokens_per_epoch() as f64 / (self.n_rows() * (self.seq_len + 1)) as f64
-    }
-
-    /// Steps that show every row once: rows / batch size, rounded up.
-    pub fn steps_per_epoch(&self, batch_size: usize) -> u64 {
-        self.n_rows().div_ceil(batch_size.max(1)) as u64
     }
 
     /// The batch of a step: rows `step * batch_size ..` of the endless sequence of epochs.
@@ -346,7 +336,7 @@ mod tests {
     #[test]
     fn every_epoch_shows_every_row_once_in_another_order() {
         let packed = pack(pieces(&[9; 50]), 8, 1);
-        assert_eq!((packed.n_rows(), packed.steps_per_epoch(8)), (50, 7));
+        assert_eq!(packed.n_rows(), 50);
         // 25 steps of 4 rows are two epochs, step 12 straddles them.
         let rows: Vec<u32> = (0..25)
             .flat_map(|step| packed.batch(step, 4).tokens)

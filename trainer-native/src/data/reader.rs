@@ -11,7 +11,7 @@
 //! lines are tolerated. Errors carry file, line and what was wrong, never the line's content.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
@@ -41,9 +41,10 @@ impl Reader {
         Self::new(path, BufReader::new(file))
     }
 
+    #[cfg(test)]
     /// Reads from memory; `name` stands for the path in errors.
-    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self> {
-        Self::new(Path::new(name), io::Cursor::new(bytes))
+    fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self> {
+        Self::new(Path::new(name), std::io::Cursor::new(bytes))
     }
 
     fn new(path: &Path, mut bytes: impl BufRead + Send + 'static) -> Result<Self> {
