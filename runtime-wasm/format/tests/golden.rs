@@ -2,20 +2,18 @@
 //!
 //! `tests/vectors/README.md` says where the vectors come from.
 
-use meetara_format::{GgmlType, dequantize, quantize};
+use meetara_format::{ErrorKind, GgmlType, dequantize, quantize};
 
 /// The vectors' weights.
-fn weights() -> Vec<f32> {
-    (0..256i32)
+fn weights(n: i32) -> Vec<f32> {
+    (0..n)
         .map(|i| ((i * 7919 + 13) % 257 - 128) as f32 / 64.0)
         .collect()
 }
 
 /// The vectors' importance per column.
-fn importance() -> Vec<f32> {
-    (0..256i32)
-        .map(|i| (1 + (i * 31) % 17) as f32 / 8.0)
-        .collect()
+fn importance(n: i32) -> Vec<f32> {
+    (0..n).map(|i| (1 + (i * 31) % 17) as f32 / 8.0).collect()
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -34,62 +32,318 @@ fn mean_squared_error(a: &[f32], b: &[f32]) -> f64 {
     sum / a.len() as f64
 }
 
-/// Quantises, compares with the vector, and gives the values that come back.
-fn check(ty: GgmlType, n: usize, weighted: bool, hex: &str) -> Vec<f32> {
-    let x = &weights()[..n];
-    let importance = &importance()[..n];
-    let found = quantize(ty, x, n, weighted.then_some(importance)).expect("whole blocks");
-    assert_eq!(found, bytes(hex), "{ty}, weighted: {weighted}");
-    dequantize(ty, &found, n).expect("whole blocks")
+/// (type, vector, weighted, mean squared error of what it decodes to, first values). The
+/// errors and values of Q8_0 and the K types were measured with ggml; the bounds of the
+/// others follow from their step (a half step squared at most).
+#[test]
+fn vectors() {
+    macro_rules! vector {
+        ($name:literal) => {
+            include_str!(concat!("vectors/", $name, ".hex"))
+        };
+    }
+    let exact = |error: f64| (error - 1e-9, error + 1e-9);
+    let below = |error: f64| (0.0, error);
+    type Case<'c> = (GgmlType, &'c str, bool, (f64, f64), &'c [f32]);
+    let cases: [Case<'_>; 17] = [
+        (
+            GgmlType::F16,
+            vector!("f16"),
+            false,
+            below(1e-12),
+            &[-1.796_875, 1.515_625],
+        ),
+        (
+            GgmlType::BF16,
+            vector!("bf16"),
+            false,
+            below(1e-5),
+            &[-1.796_875, 1.515_625],
+        ),
+        (
+            GgmlType::Q4_0,
+            vector!("q4_0"),
+            false,
+            below(0.0157),
+            &[-1.75, 1.5],
+        ),
+        (GgmlType::Q4_1, vector!("q4_1"), false, below(0.0178), &[]),
+        (
+            GgmlType::Q5_0,
+            vector!("q5_0"),
+            false,
+            below(0.0040),
+            &[-1.75, 1.5],
+        ),
+        (GgmlType::Q5_1, vector!("q5_1"), false, below(0.0042), &[]),
+        (
+            GgmlType::Q8_0,
+            vector!("q8_0"),
+            false,
+            below(0.000_062),
+            &[],
+        ),
+        (
+            GgmlType::Q4_K,
+            vector!("q4_k"),
+            false,
+            exact(0.001_190_814_47),
+            &[-1.757_503_5, 1.538_566_6, 0.777_935, 0.017_303_467],
+        ),
+        (
+            GgmlType::Q5_K,
+            vector!("q5_k"),
+            false,
+            exact(0.001_173_947_79),
+            &[-1.809_406_3, 1.521_030_4],
+        ),
+        (
+            GgmlType::Q6_K,
+            vector!("q6_k"),
+            false,
+            exact(0.000_271_615_775),
+            &[-1.799_560_5, 1.478_210_4, 0.706_970_2, -0.0],
+        ),
+        (
+            GgmlType::Q4_0,
+            vector!("q4_0_weighted"),
+            true,
+            below(0.0157),
+            &[],
+        ),
+        (
+            GgmlType::Q4_1,
+            vector!("q4_1_weighted"),
+            true,
+            below(0.0178),
+            &[],
+        ),
+        (
+            GgmlType::Q5_0,
+            vector!("q5_0_weighted"),
+            true,
+            below(0.0040),
+            &[],
+        ),
+        (
+            GgmlType::Q5_1,
+            vector!("q5_1_weighted"),
+            true,
+            below(0.0042),
+            &[],
+        ),
+        (
+            GgmlType::Q4_K,
+            vector!("q4_k_weighted"),
+            true,
+            exact(0.001_055_802_16),
+            &[],
+        ),
+        (
+            GgmlType::Q5_K,
+            vector!("q5_k_weighted"),
+            true,
+            below(0.0012),
+            &[],
+        ),
+        (
+            GgmlType::Q6_K,
+            vector!("q6_k_weighted"),
+            true,
+            below(0.0004),
+            &[],
+        ),
+    ];
+    for (ty, hex, weighted, (error_min, error_max), first) in cases {
+        let expected = bytes(hex);
+        let n = expected.len() / ty.block_bytes() * ty.block_len();
+        let (x, importance) = (weights(n as i32), importance(n as i32));
+        let found = quantize(ty, &x, n, weighted.then_some(&importance)).expect("whole blocks");
+        assert_eq!(found, expected, "{ty}, weighted: {weighted}");
+
+        let y = dequantize(ty, &found, n).expect("whole blocks");
+        let error = mean_squared_error(&x, &y);
+        assert!(
+            (error_min..=error_max).contains(&error),
+            "{ty}, weighted: {weighted}: mean squared error {error}"
+        );
+        assert_eq!(&y[..first.len()], first, "{ty}");
+    }
+}
+
+/// The generator of `vectors/make_blocks.c`.
+struct Bits(u32);
+
+impl Bits {
+    fn next(&mut self) -> i32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 16) as i32
+    }
+}
+
+/// 96 rows of 768 weights of mixed kinds, and an importance for the columns.
+fn mixed() -> (Vec<f32>, Vec<f32>) {
+    let mut bits = Bits(20_260_824);
+    let mut x = Vec::new();
+    for _ in 0..96 * 768 / 32 {
+        let kind = bits.next() % 8;
+        let unit = 0.5f32.powi(bits.next() % 24);
+        for _ in 0..32 {
+            let (a, b, c) = (bits.next(), bits.next(), bits.next());
+            let bell = (a + b + c) / 4 - 24_576;
+            x.push(match kind {
+                0 => 0.0,
+                1 => unit,
+                2 if a % 16 == 0 => bell as f32 / 8192.0 * unit,
+                2 => 0.0,
+                3 => (a % 15 - 7) as f32 * unit,
+                4 => (bell + 32_768) as f32 / 8192.0 * unit,
+                _ => bell as f32 / 8192.0 * unit,
+            });
+        }
+    }
+    let importance = (0..768)
+        .map(|_| {
+            let (a, b) = (bits.next(), bits.next() % 8);
+            if a % 9 == 0 {
+                0.0
+            } else {
+                (i64::from(a) << b) as f32 / 65_536.0
+            }
+        })
+        .collect();
+    (x, importance)
 }
 
 #[test]
-fn q8_0() {
-    let y = check(GgmlType::Q8_0, 64, false, include_str!("vectors/q8_0.hex"));
-    assert!(mean_squared_error(&weights()[..64], &y) < 3e-5);
+fn digests() {
+    let (x, importance) = mixed();
+    let mut compared = 0;
+    for line in include_str!("vectors/digests.txt").lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [name, how, expected] = fields[..] else {
+            panic!("a line of digests.txt has three fields: {line}");
+        };
+        let ty = GgmlType::ALL
+            .into_iter()
+            .find(|ty| ty.name().eq_ignore_ascii_case(name))
+            .expect("a known type");
+        let importance = (how == "weighted").then_some(&importance[..]);
+        let blocks = quantize(ty, &x, 768, importance).expect("whole blocks");
+        let digest = blocks
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325u64, |digest, &byte| {
+                (digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+            });
+        assert_eq!(format!("{digest:016x}"), expected, "{name} {how}");
+        compared += 1;
+    }
+    assert_eq!(compared, 17);
 }
 
+/// Importance must matter: columns that count less may be further off, the others nearer.
 #[test]
-fn q4_k() {
-    let y = check(GgmlType::Q4_K, 256, false, include_str!("vectors/q4_k.hex"));
-    assert_eq!(
-        y[..4],
-        [-1.757_503_5, 1.538_566_6, 0.777_935, 0.017_303_467]
-    );
-    assert!((mean_squared_error(&weights(), &y) - 0.001_190_814_47).abs() < 1e-9);
-}
-
-#[test]
-fn q4_k_weighted() {
-    let y = check(
+fn importance_moves_the_error_to_where_it_counts_less() {
+    let (x, _) = mixed();
+    let importance: Vec<f32> = (0..768)
+        .map(|i| if i % 2 == 0 { 100.0 } else { 0.01 })
+        .collect();
+    let weighted_error = |y: &[f32]| -> f64 {
+        let terms = x.iter().zip(y).zip(importance.iter().cycle());
+        terms
+            .map(|((x, y), w)| f64::from(*w) * f64::from(x - y).powi(2))
+            .sum()
+    };
+    for ty in [
+        GgmlType::Q4_0,
+        GgmlType::Q4_1,
+        GgmlType::Q5_0,
         GgmlType::Q4_K,
-        256,
-        true,
-        include_str!("vectors/q4_k_weighted.hex"),
+        GgmlType::Q5_K,
+    ] {
+        let error = |importance| {
+            let blocks = quantize(ty, &x, 768, importance).expect("whole blocks");
+            weighted_error(&dequantize(ty, &blocks, x.len()).expect("whole blocks"))
+        };
+        let (plain, weighted) = (error(None), error(Some(&importance[..])));
+        assert!(weighted < plain, "{ty}: {weighted} with, {plain} without");
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_errors() {
+    let kind = |result: Result<Vec<u8>, meetara_format::Error>| result.expect_err("refused").kind;
+    let x = weights(256);
+    for (ty, row_len) in [
+        (GgmlType::Q4_K, 128),
+        (GgmlType::Q8_0, 16),
+        (GgmlType::F32, 0),
+        (GgmlType::F32, 100),
+    ] {
+        assert_eq!(
+            kind(quantize(ty, &x, row_len, None)),
+            ErrorKind::InvalidArgument,
+            "{ty} {row_len}"
+        );
+    }
+    assert_eq!(
+        kind(quantize(GgmlType::Q4_K, &x, 256, Some(&x[1..]))),
+        ErrorKind::InvalidArgument
     );
-    assert!((mean_squared_error(&weights(), &y) - 0.001_055_802_16).abs() < 1e-9);
-}
-
-#[test]
-fn q5_k() {
-    let y = check(GgmlType::Q5_K, 256, false, include_str!("vectors/q5_k.hex"));
-    assert_eq!(y[..2], [-1.809_406_3, 1.521_030_4]);
-    assert!((mean_squared_error(&weights(), &y) - 0.001_173_947_79).abs() < 1e-9);
-}
-
-#[test]
-fn q6_k() {
-    let y = check(GgmlType::Q6_K, 256, false, include_str!("vectors/q6_k.hex"));
-    assert_eq!(y[..4], [-1.799_560_5, 1.478_210_4, 0.706_970_2, -0.0]);
-    assert!((mean_squared_error(&weights(), &y) - 0.000_271_615_775).abs() < 1e-9);
-}
-
-#[test]
-fn q6_k_weighted() {
-    check(
-        GgmlType::Q6_K,
-        256,
-        true,
-        include_str!("vectors/q6_k_weighted.hex"),
+    assert_eq!(
+        kind(quantize(GgmlType::Q4_K, &x, 256, Some(&x))),
+        ErrorKind::InvalidArgument,
+        "negative"
     );
+
+    let mut diverged = x.clone();
+    diverged[200] = f32::NAN;
+    let error = quantize(GgmlType::Q6_K, &diverged, 256, None).expect_err("NaN");
+    assert!(
+        error.to_string().contains("row 0, column 200 is NaN"),
+        "{error}"
+    );
+    let kept = quantize(GgmlType::F32, &diverged, 256, None).expect("F32 keeps what it is given");
+    assert_eq!(kept.len(), 1024);
+
+    for (bytes, n) in [(143, 256), (144, 255), (288, 256), (0, 256), (144, 0)] {
+        let error = dequantize(GgmlType::Q4_K, &vec![0; bytes], n).expect_err("lengths");
+        assert_eq!(error.kind, ErrorKind::InvalidArgument, "{bytes} {n}");
+    }
+    assert_eq!(dequantize(GgmlType::Q4_K, &[], 0), Ok(vec![]));
+}
+
+/// Extreme but finite weights come back as something, without a panic.
+#[test]
+fn extremes_do_not_panic() {
+    let mut x = weights(256);
+    for (i, extreme) in [f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, -0.0]
+        .into_iter()
+        .enumerate()
+    {
+        x[i * 37] = extreme;
+        let importance = [vec![0.0; 128], vec![f32::MAX; 128]].concat();
+        for ty in GgmlType::ALL {
+            for importance in [None, Some(&importance[..])] {
+                let blocks = quantize(ty, &x, 256, importance).expect("finite weights");
+                assert_eq!(
+                    dequantize(ty, &blocks, 256).expect("whole blocks").len(),
+                    256
+                );
+            }
+        }
+    }
+}
+
+/// Any bytes decode to something, without a panic.
+#[test]
+fn any_block_decodes() {
+    let mut bits = Bits(7);
+    for ty in GgmlType::ALL {
+        for _ in 0..200 {
+            let data: Vec<u8> = (0..ty.block_bytes()).map(|_| bits.next() as u8).collect();
+            let y = dequantize(ty, &data, ty.block_len()).expect("one block");
+            assert_eq!(y.len(), ty.block_len());
+        }
+    }
 }
