@@ -1,0 +1,368 @@
+//! The chat template of a model: messages to the text of a prompt.
+//!
+//! Templates are Jinja, written for Python's `transformers`. They run in
+//! `minijinja`, set up as there: `trim_blocks`, `lstrip_blocks`, Python's
+//! methods of strings and maps, `raise_exception`, `tojson` as Python writes
+//! JSON, loop controls, and `{% generation %}` as a block without effect. The
+//! variables are `messages`, `add_generation_prompt`, `bos_token`,
+//! `eos_token`, and `tools` and `documents`, which are none. `strftime_now` is
+//! not defined, as the engine has no clock: templates that ask whether it is
+//! defined take their other way, others end in an error that says so.
+//!
+//! Templates come with strangers' files. Fuel bounds their steps and a limit
+//! the length of their output. What is not bounded is the memory of a text that
+//! a template doubles again and again: the sandbox around the engine ends that.
+//!
+//! Messages come from people. The text of a control token inside one gets the
+//! character U+FDD0 behind its first character, and so stays text when the
+//! tokenizer reads the prompt; the tokenizer drops the U+FDD0.
+
+use std::borrow::Cow;
+use std::io;
+
+use meetara_format::Gguf;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Environment, ErrorKind as Kind, context};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::tokenizer::{GUARD, SpecialSet, Tokenizer};
+
+/// The key of the template in a GGUF file.
+const KEY: &str = "tokenizer.chat_template";
+/// The name of the one template of the environment. No extension that would turn escaping on.
+const NAME: &str = "chat";
+/// Instructions for a template, and for each message more. The longest
+/// templates in use take a few thousand and some hundreds.
+const FUEL: u64 = 200_000;
+const FUEL_PER_MESSAGE: u64 = 10_000;
+/// Macros and blocks within one another. Templates in use have three; the stack of wasm is 1 MiB.
+const RECURSION_MAX: usize = 32;
+/// The longest output: this, and so many times what the messages hold.
+const OUTPUT_BYTES: usize = 1 << 20;
+const OUTPUT_PER_CONTENT: usize = 4;
+/// Whose messages they are. Others could write into the prompt what they like.
+const ROLES: [&str; 7] = [
+    "system",
+    "developer",
+    "user",
+    "assistant",
+    "tool",
+    "function",
+    "ipython",
+];
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `developer`, `user`, `assistant`, `tool`, `function` or `ipython`.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    #[must_use]
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
+    }
+}
+
+/// A chat template, parsed.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    bos: Option<String>,
+    eos: Option<String>,
+    /// The texts of control tokens, and how they are found.
+    control: Vec<String>,
+    control_set: SpecialSet,
+}
+
+impl ChatTemplate {
+    /// The template in `gguf`, or `None` when it has none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel) when the key is not a string;
+    /// [`ErrorKind::Template`](crate::ErrorKind::Template) when it cannot be parsed, with the line.
+    pub fn from_gguf(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        let source = gguf
+            .get_str(KEY)
+            .map_err(|error| Error::invalid_model(error.to_string()))?;
+        source
+            .map(|source| Self::new(source, tokenizer))
+            .transpose()
+    }
+
+    /// The template with the text `source`, for the tokens of `tokenizer`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Template`](crate::ErrorKind::Template) when it cannot be parsed, with the line.
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        let source = without_generation_tags(source);
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_recursion_limit(RECURSION_MAX);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_filter("tojson", to_json);
+        environment
+            .add_template_owned(NAME, source.clone())
+            .map_err(|error| explain(&error, &source))?;
+        // One character cannot be broken apart.
+        let control = tokenizer
+            .control_texts()
+            .filter(|text| text.chars().nth(1).is_some());
+        let control: Vec<String> = control.map(str::to_owned).collect();
+        let text = |id: Option<u32>| id.map(|id| tokenizer.token_text(id).to_owned());
+        Ok(Self {
+            control_set: SpecialSet::new((0..control.len() as u32).collect(), |index| {
+                text_of(&control, index)
+            }),
+            control,
+            environment,
+            source,
+            bos: text(tokenizer.bos()),
+            eos: text(tokenizer.eos()),
+        })
+    }
+
+    /// The prompt for `messages`; with `add_generation_prompt` it ends where the assistant's answer begins.
+    ///
+    /// Tokenize it with [`Special::Parse`](crate::tokenizer::Special::Parse).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for a role that is not known;
+    /// [`ErrorKind::Template`](crate::ErrorKind::Template) when the template refuses the messages, asks for
+    /// something that is not there, or takes too many steps.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        if let Some(index) = messages
+            .iter()
+            .position(|message| !ROLES.contains(&message.role.as_str()))
+        {
+            return Err(Error::invalid_request(format!(
+                "messages[{index}].role is not one of {}",
+                ROLES.join(", ")
+            )));
+        }
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
+        let content: usize = messages.iter().map(|message| message.content.len()).sum();
+        let mut output = Bounded {
+            bytes: Vec::new(),
+            left: OUTPUT_BYTES.saturating_add(content.saturating_mul(OUTPUT_PER_CONTENT)),
+        };
+        let guarded = messages.iter().map(|message| {
+            let content = self.guard(&message.content);
+            context! { role => message.role, content => content }
+        });
+        let variables = context! {
+            messages => guarded.collect::<Vec<Value>>(),
+            add_generation_prompt => add_generation_prompt,
+            tools => Value::from(()),
+            documents => Value::from(()),
+            ..self.token_variables()
+        };
+        let template = environment
+            .get_template(NAME)
+            .map_err(|error| explain(&error, &self.source))?;
+        template
+            .render_captured_to(variables, &mut output)
+            .map_err(|error| explain(&error, &self.source))?;
+        String::from_utf8(output.bytes)
+            .map_err(|_| Error::internal("the chat template wrote bytes that are no UTF-8"))
+    }
+
+    /// `bos_token` and `eos_token`, where the model has them; else they are undefined.
+    fn token_variables(&self) -> Value {
+        let pairs = [("bos_token", &self.bos), ("eos_token", &self.eos)];
+        pairs
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, Value::from(text.as_deref()?))))
+            .collect()
+    }
+
+    /// `content` with the texts of control tokens broken apart.
+    fn guard<'t>(&self, content: &'t str) -> Cow<'t, str> {
+        let find = |text: &str| {
+            self.control_set
+                .find(text, |index| text_of(&self.control, index))
+        };
+        let Some((mut at, _)) = find(content) else {
+            return Cow::Borrowed(content);
+        };
+        let (mut guarded, mut rest) = (String::with_capacity(content.len() + 64), content);
+        loop {
+            let first = rest[at..].chars().next().map_or(0, char::len_utf8);
+            let (done, after) = rest.split_at(at + first);
+            guarded.push_str(done);
+            guarded.push(GUARD);
+            rest = after;
+            match find(rest) {
+                Some((next, _)) => at = next,
+                None => break,
+            }
+        }
+        guarded.push_str(rest);
+        Cow::Owned(guarded)
+    }
+}
+
+fn text_of(texts: &[String], index: u32) -> &str {
+    texts.get(index as usize).map_or("", String::as_str)
+}
+
+/// Collects output up to a limit.
+struct Bounded {
+    bytes: Vec<u8>,
+    left: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `raise_exception(message)`: how a template refuses messages.
+fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(Kind::BadInclude, message))
+}
+
+/// `value | tojson(indent=None)`, with Python's spaces after `,` and `:`.
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let indent = indent.map(|width| " ".repeat(width.min(16)));
+    let mut json = Vec::new();
+    let written = match &indent {
+        Some(indent) => {
+            let format = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(
+                &mut json, format,
+            ))
+        }
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(
+            &mut json, PythonJson,
+        )),
+    };
+    let unfit = || minijinja::Error::new(Kind::BadSerialization, "");
+    written.map_err(|_| unfit())?;
+    String::from_utf8(json)
+        .map(Value::from)
+        .map_err(|_| unfit())
+}
+
+/// `{"a": 1, "b": [2, 3]}`
+struct PythonJson;
+
+impl serde_json::ser::Formatter for PythonJson {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if first {
+            Ok(())
+        } else {
+            writer.write_all(b", ")
+        }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if first {
+            Ok(())
+        } else {
+            writer.write_all(b", ")
+        }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// Makes `{% generation %}` and `{% endgeneration %}`, with which training
+/// marks the assistant's words, into a condition that always holds.
+fn without_generation_tags(source: &str) -> String {
+    let mut result = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        result.push_str(before);
+        let name_at = tag
+            .find(|c: char| !c.is_whitespace() && !matches!(c, '-' | '+'))
+            .unwrap_or(tag.len());
+        let (lead, name) = tag.split_at(name_at);
+        result.push_str(lead);
+        rest = name;
+        for (old, new) in [("generation", "if true"), ("endgeneration", "endif")] {
+            let after = name.strip_prefix(old);
+            let ends = |after: &str| {
+                after
+                    .trim_start()
+                    .trim_start_matches(['-', '+'])
+                    .starts_with("%}")
+            };
+            if let Some(after) = after.filter(|after| ends(after)) {
+                result.push_str(new);
+                rest = after;
+                break;
+            }
+        }
+    }
+    result.push_str(rest);
+    result
+}
+
+/// The engine's error for one of a template. Details that could repeat what a
+/// person said are left out: only names and words that the template itself holds stay.
+fn explain(error: &minijinja::Error, source: &str) -> Error {
+    let place = error
+        .line()
+        .map_or(String::new(), |line| format!(" (line {line} of {KEY})"));
+    let detail = error.detail().unwrap_or_default();
+    let what = match error.kind() {
+        Kind::BadInclude if !detail.is_empty() && source.contains(detail) => {
+            format!("the chat template refuses these messages: {detail}")
+        }
+        Kind::BadInclude => {
+            "the chat template refuses these messages, or includes another template".to_owned()
+        }
+        Kind::OutOfFuel => {
+            "the chat template takes too many steps; it may loop for ever".to_owned()
+        }
+        Kind::WriteFailure => "the chat template writes far more than the messages hold".to_owned(),
+        Kind::UnknownFunction if detail.contains("strftime_now") => {
+            "the chat template calls strftime_now, but this runtime has no clock".to_owned()
+        }
+        kind @ (Kind::SyntaxError
+        | Kind::UnknownFunction
+        | Kind::UnknownFilter
+        | Kind::UnknownTest
+        | Kind::UnknownMethod) => {
+            format!("the chat template cannot be run: {kind}: {detail}")
+        }
+        kind => format!("the chat template failed: {kind}"),
+    };
+    Error::template(format!("{what}{place}"))
+}
