@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 /// Weights to blocks: rows of `row_len` weights, one after the other.
 ///
-/// `importance` [`row_len`], when given, says how much each column counts (from an importance
+/// `importance` (`[row_len]`), when given, says how much each column counts (from an importance
 /// matrix: the mean square of that input). The types with a search for scales use it: Q4_0,
 /// Q4_1, Q5_0, Q5_1 and the K types; the others have nothing to choose.
 ///

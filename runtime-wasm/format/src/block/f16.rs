@@ -7,7 +7,7 @@ pub const BLOCK_LEN: usize = 1;
 /// Two bytes.
 pub const BLOCK_BYTES: usize = 2;
 
-/// `src` [n] to `dst` [2 n]. Magnitudes of 65520 and more become infinite.
+/// `src` (`[n]`) to `dst` (`[2 n]`). Magnitudes of 65520 and more become infinite.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -17,7 +17,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     });
 }
 
-/// `src` [2 n] to `dst` [n], exact.
+/// `src` (`[2 n]`) to `dst` (`[n]`), exact.
 ///
 /// # Panics
 /// When the lengths do not fit.

@@ -7,7 +7,7 @@ pub const BLOCK_LEN: usize = 1;
 /// Four bytes.
 pub const BLOCK_BYTES: usize = 4;
 
-/// `src` [n] to `dst` [4 n].
+/// `src` (`[n]`) to `dst` (`[4 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -17,7 +17,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     });
 }
 
-/// `src` [4 n] to `dst` [n].
+/// `src` (`[4 n]`) to `dst` (`[n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.

@@ -14,7 +14,7 @@ pub const BLOCK_LEN: usize = 32;
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = 18;
 
-/// `src` [32 n] to `dst` [18 n]. The weight of the largest magnitude becomes -8.
+/// `src` (`[32 n]`) to `dst` (`[18 n]`). The weight of the largest magnitude becomes -8.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -32,7 +32,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     );
 }
 
-/// The same with `importance` [32 n], how much each column of the row counts: the mean
+/// The same with `importance` (`[32 n]`), how much each column of the row counts: the mean
 /// square of its inputs, none negative. `src` must be one row: its mean square is used.
 ///
 /// # Panics
@@ -53,7 +53,7 @@ pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
     );
 }
 
-/// `src` [18 n] to `dst` [32 n].
+/// `src` (`[18 n]`) to `dst` (`[32 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.

@@ -15,7 +15,7 @@ pub const BLOCK_LEN: usize = 32;
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = 20;
 
-/// `src` [32 n] to `dst` [20 n]. The block's range is cut into 15 steps.
+/// `src` (`[32 n]`) to `dst` (`[20 n]`). The block's range is cut into 15 steps.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -35,7 +35,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     );
 }
 
-/// The same with `importance` [32 n], how much each column of the row counts: the mean
+/// The same with `importance` (`[32 n]`), how much each column of the row counts: the mean
 /// square of its inputs, none negative. `src` must be one row: its mean square is used.
 ///
 /// # Panics
@@ -57,7 +57,7 @@ pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
     );
 }
 
-/// `src` [20 n] to `dst` [32 n].
+/// `src` (`[20 n]`) to `dst` (`[32 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.

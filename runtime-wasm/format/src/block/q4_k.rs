@@ -26,7 +26,7 @@ const GRID: Grid = Grid {
     trials: 20,
 };
 
-/// `src` [256 n] to `dst` [144 n], the bytes that ggml gives without an importance matrix.
+/// `src` (`[256 n]`) to `dst` (`[144 n]`), the bytes that ggml gives without an importance matrix.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -36,7 +36,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     });
 }
 
-/// The same with `importance` [256 n], how much each column of the row counts: the mean
+/// The same with `importance` (`[256 n]`), how much each column of the row counts: the mean
 /// square of its inputs, none negative.
 ///
 /// # Panics
@@ -51,7 +51,7 @@ pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
     });
 }
 
-/// `src` [144 n] to `dst` [256 n].
+/// `src` (`[144 n]`) to `dst` (`[256 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.

@@ -15,7 +15,7 @@ pub const BLOCK_LEN: usize = 32;
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = 22;
 
-/// `src` [32 n] to `dst` [22 n]. The weight of the largest magnitude becomes -16.
+/// `src` (`[32 n]`) to `dst` (`[22 n]`). The weight of the largest magnitude becomes -16.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -33,7 +33,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     );
 }
 
-/// The same with `importance` [32 n], how much each column of the row counts: the mean
+/// The same with `importance` (`[32 n]`), how much each column of the row counts: the mean
 /// square of its inputs, none negative. `src` must be one row: its mean square is used.
 ///
 /// # Panics
@@ -54,7 +54,7 @@ pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
     );
 }
 
-/// `src` [22 n] to `dst` [32 n].
+/// `src` (`[22 n]`) to `dst` (`[32 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.

@@ -25,7 +25,7 @@ const GRID: Grid = Grid {
     trials: 15,
 };
 
-/// `src` [256 n] to `dst` [176 n], the bytes that ggml gives without an importance matrix.
+/// `src` (`[256 n]`) to `dst` (`[176 n]`), the bytes that ggml gives without an importance matrix.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -35,7 +35,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     });
 }
 
-/// The same with `importance` [256 n], how much each column of the row counts: the mean
+/// The same with `importance` (`[256 n]`), how much each column of the row counts: the mean
 /// square of its inputs, none negative.
 ///
 /// # Panics
@@ -50,7 +50,7 @@ pub fn quantize_row_weighted(src: &[f32], importance: &[f32], dst: &mut [u8]) {
     });
 }
 
-/// `src` [176 n] to `dst` [256 n].
+/// `src` (`[176 n]`) to `dst` (`[256 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.

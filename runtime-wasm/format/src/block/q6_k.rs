@@ -32,7 +32,7 @@ const SUBS: usize = 16;
 /// Levels are -32..32 before this is added.
 const LEVELS_HALF: i32 = 32;
 
-/// `src` [256 n] to `dst` [210 n], the bytes that ggml gives without an importance matrix:
+/// `src` (`[256 n]`) to `dst` (`[210 n]`), the bytes that ggml gives without an importance matrix:
 /// each weight counts as much as its square.
 ///
 /// # Panics
@@ -43,7 +43,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     });
 }
 
-/// The same with `importance` [256 n], how much each column of the row counts: the mean
+/// The same with `importance` (`[256 n]`), how much each column of the row counts: the mean
 /// square of its inputs, none negative.
 ///
 /// # Panics
@@ -87,7 +87,7 @@ fn encode(x: &[f32; BLOCK_LEN], weights: &[f32; BLOCK_LEN], out: &mut [u8; BLOCK
     pack(levels.as_flattened(), &scales, d, out);
 }
 
-/// `levels` [256], 0..64.
+/// `levels` (`[256]`) are 0..64.
 fn pack(levels: &[u8], scales: &[i8; SUBS], d: [u8; 2], out: &mut [u8; BLOCK_BYTES]) {
     for (h, q) in levels.chunks_exact(128).enumerate() {
         for l in 0..32 {
@@ -103,7 +103,7 @@ fn pack(levels: &[u8], scales: &[i8; SUBS], d: [u8; 2], out: &mut [u8; BLOCK_BYT
     out[208..].copy_from_slice(&d);
 }
 
-/// `src` [210 n] to `dst` [256 n].
+/// `src` (`[210 n]`) to `dst` (`[256 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.

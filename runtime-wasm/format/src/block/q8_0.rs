@@ -12,7 +12,7 @@ pub const BLOCK_LEN: usize = 32;
 /// Bytes in a block.
 pub const BLOCK_BYTES: usize = 34;
 
-/// `src` [32 n] to `dst` [34 n]. The largest magnitude becomes 127; halves round away from
+/// `src` (`[32 n]`) to `dst` (`[34 n]`). The largest magnitude becomes 127; halves round away from
 /// zero. The scale is stored as a half, but the weights are divided by the unrounded one.
 ///
 /// # Panics
@@ -34,7 +34,7 @@ pub fn quantize_row(src: &[f32], dst: &mut [u8]) {
     );
 }
 
-/// `src` [34 n] to `dst` [32 n].
+/// `src` (`[34 n]`) to `dst` (`[32 n]`).
 ///
 /// # Panics
 /// When the lengths do not fit.
