@@ -90,10 +90,10 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub memory_max_mib: u32,
 
-    /// Longest time that loading, or one step of a reply, may take, in seconds
-    #[arg(long, env = "MEETARA_CALL_MAX_S", default_value_t = 60, value_name = "SECONDS",
-          value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub call_max_s: u32,
+    /// Longest time that loading, or one step of a reply, may take, in milliseconds
+    #[arg(long, env = "MEETARA_CALL_MAX_MS", default_value_t = 60_000, value_name = "MS",
+          value_parser = clap::value_parser!(u32).range(1..=3_600_000))]
+    pub call_max_ms: u32,
 
     /// Requests that may wait for one model; beyond them the answer is 503
     #[arg(long, env = "MEETARA_QUEUE_MAX", default_value_t = 16, value_name = "N",

@@ -106,7 +106,7 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
     let component = sandbox::find(config.component.as_deref())?;
     let limits = Limits {
         memory_bytes_max: usize::try_from(u64::from(config.memory_max_mib) << 20)?,
-        call_max: Duration::from_secs(config.call_max_s.into()),
+        call_max: Duration::from_millis(config.call_max_ms.into()),
     };
     let sandbox = Arc::new(Sandbox::open(&component, limits)?);
     let found = models::scan(&config.models, &sandbox);

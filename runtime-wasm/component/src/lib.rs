@@ -20,7 +20,7 @@
 //! | `meetara_abi_version()` | the version, 1 |
 //! | `meetara_alloc(len)` | address of `len` zeroed bytes; 0 when they cannot be had |
 //! | `meetara_free(ptr)` | 0; gives a buffer back |
-//! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`] |
+//! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`]. Or 1: the head is too short; result: [`wire::NeedMore`] |
 //! | `meetara_model_load(ptr)` | 0; the buffer holds a whole GGUF file; result: [`wire::Loaded`] |
 //! | `meetara_session_open(context_max)` | a session, 1 or more; 0 for `context_max` means the model's own; result: [`wire::Opened`] |
 //! | `meetara_session_close(session)` | 0 |

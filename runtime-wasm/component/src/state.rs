@@ -6,11 +6,11 @@ use std::sync::Arc;
 use meetara_engine::generate::Session;
 use meetara_engine::model::Model;
 use meetara_engine::{Error, Result};
-use meetara_format::Gguf;
+use meetara_format::{Error as Parse, ErrorKind as ParseKind, Gguf};
 use serde::Serialize;
 
 use crate::FAILED;
-use crate::wire::{Failure, Inspected, Loaded, Opened, Start, Stepped};
+use crate::wire::{Failure, Inspected, Loaded, NeedMore, Opened, Start, Stepped};
 
 /// The state of one instance.
 pub(crate) struct State {
@@ -102,8 +102,17 @@ impl State {
 
     pub(crate) fn inspect(&mut self, ptr: usize, file_len: u64) -> Result<i32> {
         let head = self.take(ptr)?;
-        let invalid = |e: meetara_format::Error| Error::invalid_model(e.to_string());
-        let gguf = Gguf::parse(&head, file_len).map_err(invalid)?;
+        let invalid = |e: Parse| Error::invalid_model(e.to_string());
+        let gguf = match Gguf::parse(&head, file_len) {
+            Err(Parse {
+                kind: ParseKind::NeedMore { bytes },
+                ..
+            }) => {
+                self.put(&NeedMore { bytes })?;
+                return Ok(1);
+            }
+            other => other.map_err(invalid)?,
+        };
         let architecture = gguf.get_str("general.architecture").map_err(invalid)?;
         let context_len = match architecture {
             Some(name) => gguf

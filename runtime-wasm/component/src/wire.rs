@@ -25,6 +25,13 @@ pub struct Inspected<'a> {
     pub tensor_bytes: u64,
 }
 
+/// The header is longer than the head that was handed in.
+#[derive(Debug, Serialize)]
+pub struct NeedMore {
+    /// At least so many bytes of the file are needed.
+    pub bytes: u64,
+}
+
 /// What was loaded.
 #[derive(Debug, Serialize)]
 pub struct Loaded<'a> {

@@ -57,6 +57,9 @@ pub enum Event {
     Failed(ApiError),
 }
 
+/// A job and where its events go.
+type Queued = (Job, UnboundedSender<Event>);
+
 /// What `/health` says of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -95,7 +98,7 @@ pub struct Model {
     pub fingerprint: String,
     state: Mutex<State>,
     /// The way to the worker, once there is one.
-    queue: Mutex<Option<SyncSender<(Job, UnboundedSender<Event>)>>>,
+    queue: Mutex<Option<SyncSender<Queued>>>,
 }
 
 impl Model {
@@ -204,10 +207,7 @@ impl Registry {
         }
     }
 
-    fn spawn(
-        &self,
-        model: &Arc<Model>,
-    ) -> Result<SyncSender<(Job, UnboundedSender<Event>)>, ApiError> {
+    fn spawn(&self, model: &Arc<Model>) -> Result<SyncSender<Queued>, ApiError> {
         let (sender, jobs) = sync_channel(self.config.queue_max);
         let worker = worker::Worker::new(
             Arc::clone(&self.sandbox),

@@ -13,15 +13,18 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use super::{ID_PREFIX, Model, State};
-use crate::sandbox::wire::Inspected;
+use crate::sandbox::wire::{Inspected, NeedMore};
 use crate::sandbox::{Instance, Sandbox, SandboxError};
 
 /// How deep folders may be nested.
 const DEPTH_MAX: usize = 8;
 
-/// How much of a file is read to find its header, until it is found. A vocabulary of 8,192
-/// tokens needs about 0.3 MiB, one of 250,000 about 12.
-const HEAD_BYTES: [u64; 3] = [1 << 20, 16 << 20, 64 << 20];
+/// How much of a file is read at first to find its header. A vocabulary of 8,192 tokens needs
+/// about 0.3 MiB, one of 250,000 about 12.
+const HEAD_BYTES: u64 = 1 << 20;
+
+/// The longest header that is read.
+const HEAD_BYTES_MAX: u64 = 128 << 20;
 
 /// All models below `folder`, in the order of their ids.
 pub fn scan(folder: &Path, sandbox: &Sandbox) -> Vec<Model> {
@@ -156,22 +159,30 @@ fn inspect(sandbox: &Sandbox, path: &Path) -> Result<(Inspected, FileFacts), San
             .map_or(0, |since| since.as_secs()),
     };
     if facts.bytes == 0 {
-        return Err(SandboxError::Engine {
-            code: "invalid_model".to_owned(),
-            message: "the file is empty; copy it again".to_owned(),
-        });
+        return Err(invalid("the file is empty; copy it again"));
     }
-    let mut last = None;
-    for head_bytes in HEAD_BYTES {
-        let head_bytes = head_bytes.min(facts.bytes);
-        match Instance::new(sandbox)?.inspect(path, head_bytes, facts.bytes) {
+    let mut head_bytes = HEAD_BYTES;
+    loop {
+        let head_len = head_bytes.min(facts.bytes);
+        match Instance::new(sandbox)?.inspect(path, head_len, facts.bytes)? {
             Ok(inspected) => return Ok((inspected, facts)),
-            // The header may be longer than what was read.
-            Err(error) if head_bytes < facts.bytes => last = Some(error),
-            Err(error) => return Err(error),
+            Err(NeedMore { bytes }) if bytes > head_len && bytes <= HEAD_BYTES_MAX => {
+                head_bytes = bytes.max(head_bytes.saturating_mul(4)).min(HEAD_BYTES_MAX);
+            }
+            Err(NeedMore { bytes }) => {
+                return Err(invalid(format!(
+                    "the header takes {bytes} bytes or more, at most {HEAD_BYTES_MAX} are read"
+                )));
+            }
         }
     }
-    Err(last.unwrap_or_else(|| SandboxError::Component("no header was read".to_owned())))
+}
+
+fn invalid(message: impl Into<String>) -> SandboxError {
+    SandboxError::Engine {
+        code: "invalid_model".to_owned(),
+        message: message.into(),
+    }
 }
 
 #[cfg(test)]

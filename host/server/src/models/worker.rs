@@ -22,7 +22,7 @@ use meetara_api::{ApiError, FinishReason, Usage};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use super::{Event, Job, Model, State, WorkerConfig};
+use super::{Event, Job, Model, Queued, State, WorkerConfig};
 use crate::sandbox::wire::{Start, Stepped};
 use crate::sandbox::{Instance, Sandbox, SandboxError};
 
@@ -74,7 +74,7 @@ impl Worker {
     }
 
     /// Serves until nobody can ask any more.
-    pub(super) fn run(mut self, jobs: &Receiver<(Job, UnboundedSender<Event>)>) {
+    pub(super) fn run(mut self, jobs: &Receiver<Queued>) {
         let idle = self.config.idle.unwrap_or(Duration::MAX);
         loop {
             let received = if self.loaded.is_some() && idle != Duration::MAX {

@@ -20,11 +20,11 @@ pub enum SandboxError {
     },
     /// A call took too long and was stopped.
     #[error(
-        "a step took longer than {seconds} s and was stopped; raise --call-max-s for a slower machine or a larger model"
+        "a step took longer than {ms} ms and was stopped; raise --call-max-ms for a slower machine or a larger model"
     )]
     Time {
         /// The limit.
-        seconds: u64,
+        ms: u128,
     },
     /// The instance asked for more memory than it may have.
     #[error(

@@ -12,7 +12,7 @@ use wasmtime::{
     WasmResults,
 };
 
-use super::wire::{ABI_VERSION, Failure, Inspected, Loaded, Start, Started, Stepped};
+use super::wire::{ABI_VERSION, Failure, Inspected, Loaded, NeedMore, Start, Started, Stepped};
 use super::{Limits, Sandbox, SandboxError};
 
 /// What one instance may take, and whether it asked for more.
@@ -123,7 +123,8 @@ impl Instance {
         }
     }
 
-    /// Reads the header of a file of `file_len` bytes from its first `head_len`.
+    /// Reads the header of a file of `file_len` bytes from its first `head_len`; `Err` in `Ok`
+    /// tells how many bytes are needed at least.
     ///
     /// # Errors
     /// What the engine finds wrong with the header; a file that cannot be read.
@@ -132,11 +133,13 @@ impl Instance {
         path: &Path,
         head_len: u64,
         file_len: u64,
-    ) -> Result<Inspected, SandboxError> {
+    ) -> Result<Result<Inspected, NeedMore>, SandboxError> {
         let head = self.read_file(path, head_len)?;
         let inspect = self.inspect.clone();
-        self.status(&inspect, (head, file_len))?;
-        self.result()
+        match self.status(&inspect, (head, file_len))? {
+            0 => self.result().map(Ok),
+            _ => self.result().map(Err),
+        }
     }
 
     /// Loads the model in the file at `path`, of `file_len` bytes, into this instance.
@@ -270,7 +273,7 @@ impl Instance {
             }
             match error.downcast_ref::<Trap>() {
                 Some(Trap::Interrupt) => SandboxError::Time {
-                    seconds: self.limits.call_max.as_secs(),
+                    ms: self.limits.call_max.as_millis(),
                 },
                 Some(trap) => {
                     // The backtrace holds names of functions only.

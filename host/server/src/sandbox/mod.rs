@@ -55,7 +55,8 @@ impl Sandbox {
     /// Compiles the component at `path`, or takes the compiled form from the cache beside it.
     ///
     /// # Errors
-    /// When the file cannot be read, is no WebAssembly, or imports anything.
+    /// When the file cannot be read, is no WebAssembly, imports anything, or is not the engine
+    /// that this host knows.
     pub fn open(path: &Path, limits: Limits) -> Result<Self, SandboxError> {
         let engine = engine()?;
         let (module, fingerprint) = compile::open(&engine, path)?;
@@ -68,12 +69,15 @@ impl Sandbox {
             )));
         }
         tick(&engine)?;
-        Ok(Self {
+        let sandbox = Self {
             engine,
             module,
             limits,
             fingerprint,
-        })
+        };
+        // Costs microseconds, and a component of another version is better noticed now.
+        Instance::new(&sandbox)?;
+        Ok(sandbox)
     }
 
     /// Hexadecimal digits that differ whenever the component does.

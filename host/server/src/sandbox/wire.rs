@@ -22,6 +22,13 @@ pub struct Inspected {
     pub kind: String,
 }
 
+/// The header is longer than the head that was handed in.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct NeedMore {
+    /// At least so many bytes of the file are needed.
+    pub bytes: u64,
+}
+
 /// What was loaded.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Loaded {
