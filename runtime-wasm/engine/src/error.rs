@@ -118,3 +118,16 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 }
+
+impl From<meetara_format::Error> for Error {
+    /// What went wrong with a file: its message says where.
+    fn from(error: meetara_format::Error) -> Self {
+        use meetara_format::ErrorKind as Format;
+        let kind = match error.kind {
+            Format::UnsupportedVersion | Format::UnsupportedType => ErrorKind::UnsupportedModel,
+            Format::OutOfMemory => ErrorKind::OutOfMemory,
+            _ => ErrorKind::InvalidModel,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -12,5 +12,10 @@
 
 pub mod error;
 pub mod generate;
+pub mod kernels;
+pub mod model;
+pub mod nn;
+pub mod template;
+pub mod tokenizer;
 
 pub use error::{Error, ErrorKind, Result};

@@ -3,6 +3,13 @@
 //! `session` runs the model, `sampler` chooses a token from logits and `stop`
 //! watches the text for the strings that end a reply.
 
+pub mod prompt;
+pub mod sampler;
+pub mod session;
+pub mod stop;
+
+pub use session::Session;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

@@ -1,0 +1,385 @@
+//! One conversation: a model, the KV cache of what it has read, and a reply in
+//! the making.
+//!
+//! ```text
+//! start_chat / start_text    tokens of the prompt; how many are cached already
+//! step  -> Prefill           up to 32 tokens of the prompt, until all are in
+//! step  -> Token             one token
+//! step  -> Done              the reply's end
+//! ```
+//!
+//! Nothing runs between two calls, so to cancel is to stop calling. The cache
+//! stays, and the next prompt skips what it shares with it.
+
+use std::sync::Arc;
+
+use super::prompt;
+use super::sampler::Sampler;
+use super::stop::StopMatcher;
+use super::{Finish, GenerateParams, Started, Step, Usage};
+use crate::error::{Error, Result};
+use crate::model::{Model, Scratch};
+use crate::nn::kv_cache::KvCache;
+use crate::nn::{COLUMNS_MAX, memory};
+use crate::template::Message;
+use crate::tokenizer::Utf8Stream;
+
+/// The context of a session that names none, where the model allows more.
+/// Memory is taken as the context fills, so this bounds time, not memory.
+pub const CONTEXT_DEFAULT: u32 = 4096;
+
+/// Columns whose logits [`Session::score`] computes together.
+const SCORE_COLUMNS: usize = 8;
+
+/// One conversation with a model.
+///
+/// Buffers are allocated in [`Session::new`]; afterwards the KV cache alone
+/// grows, by a page for every 64 positions.
+#[derive(Debug)]
+pub struct Session {
+    model: Arc<Model>,
+    /// Tokens whose keys and values the cache holds, by position.
+    tokens: Vec<u32>,
+    cache: KvCache,
+    scratch: Scratch,
+    /// Of the last token evaluated: (n_vocab)
+    logits: Vec<f32>,
+    reply: Option<Reply>,
+}
+
+/// A reply in the making.
+#[derive(Debug)]
+struct Reply {
+    prompt: Vec<u32>,
+    sampler: Sampler,
+    stream: Utf8Stream,
+    stop: StopMatcher,
+    usage: Usage,
+    tokens_max: u32,
+    /// The last token generated: its keys and values are not yet in the cache.
+    pending: Option<u32>,
+    /// The bytes of one token.
+    bytes: Vec<u8>,
+}
+
+impl Session {
+    /// A session over `model` whose context is at most `context_max` tokens;
+    /// without one, what the model was trained for, at most [`CONTEXT_DEFAULT`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when `context_max` is 0 or more
+    /// than the model was trained for, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn new(model: Arc<Model>, context_max: Option<u32>) -> Result<Self> {
+        let config = model.config();
+        let context_max = match context_max {
+            None => config.context_len.min(CONTEXT_DEFAULT as usize),
+            Some(n) if n >= 1 && n as usize <= config.context_len => n as usize,
+            Some(n) => {
+                return Err(Error::invalid_request(format!(
+                    "context_max is {n}, it must lie between 1 and {}, for which the model was trained",
+                    config.context_len
+                )));
+            }
+        };
+        let mut tokens = memory::zeroed(context_max, "the tokens of the context")?;
+        tokens.clear();
+        Ok(Self {
+            tokens,
+            cache: KvCache::new(
+                config.n_layer,
+                config.n_head_kv,
+                config.head_dim,
+                context_max,
+            )?,
+            scratch: Scratch::new(config, context_max)?,
+            logits: memory::zeroed(config.n_vocab, "logits")?,
+            reply: None,
+            model,
+        })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The most tokens, prompt and reply together.
+    #[must_use]
+    pub fn context_max(&self) -> u32 {
+        self.cache.len_max() as u32
+    }
+
+    /// Tokens in the KV cache.
+    #[must_use]
+    pub fn context_used(&self) -> u32 {
+        self.tokens.len() as u32
+    }
+
+    /// Bytes of the session's buffers, the model not counted.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.cache.memory_bytes()
+            + self.scratch.memory_bytes()
+            + 4 * (self.logits.len() + self.tokens.capacity())
+    }
+
+    /// Prepares a reply to `messages`; [`Self::step`] does the work. A reply
+    /// that was in the making is dropped, unless this call fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ContextOverflow`](crate::ErrorKind::ContextOverflow) when the prompt does not fit,
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an empty list or a parameter
+    /// out of its range, [`ErrorKind::Template`](crate::ErrorKind::Template).
+    pub fn start_chat(&mut self, messages: &[Message], params: &GenerateParams) -> Result<Started> {
+        let prompt = prompt::chat_tokens(&self.model, messages)?;
+        self.start(prompt, params)
+    }
+
+    /// Prepares the continuation of `text`, as [`Self::start_chat`] does.
+    ///
+    /// # Errors
+    /// Those of [`Self::start_chat`], the template's excepted.
+    pub fn start_text(&mut self, text: &str, params: &GenerateParams) -> Result<Started> {
+        let prompt = prompt::text_tokens(self.model.tokenizer(), text)?;
+        self.start(prompt, params)
+    }
+
+    fn start(&mut self, prompt: Vec<u32>, params: &GenerateParams) -> Result<Started> {
+        params.validate()?;
+        self.check_fits(&prompt)?;
+        let sampled = self.sampled_len();
+        let mut sampler = Sampler::new(params, sampled)?;
+        for &id in prompt.iter().filter(|&&id| (id as usize) < sampled) {
+            sampler.accept(id);
+        }
+        // The last token is evaluated in any case: its logits are wanted.
+        let shared = prompt
+            .iter()
+            .zip(&self.tokens)
+            .take_while(|(a, b)| a == b)
+            .count();
+        self.tokens.truncate(shared.min(prompt.len() - 1));
+        let started = Started {
+            prompt_tokens: prompt.len() as u32,
+            cached_tokens: self.tokens.len() as u32,
+        };
+        self.reply = Some(Reply {
+            prompt,
+            sampler,
+            stream: Utf8Stream::new(),
+            stop: StopMatcher::new(&params.stop),
+            usage: Usage {
+                prompt_tokens: started.prompt_tokens,
+                completion_tokens: 0,
+                cached_tokens: started.cached_tokens,
+            },
+            tokens_max: params.max_tokens.unwrap_or(u32::MAX),
+            pending: None,
+            bytes: Vec::new(),
+        });
+        Ok(started)
+    }
+
+    /// Does the next bounded piece of work.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when no reply is in the making,
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory), and
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) when the model's arithmetic gave NaN. After
+    /// an error the reply is over.
+    pub fn step(&mut self) -> Result<Step> {
+        let mut reply = self.reply.take().ok_or_else(|| {
+            Error::invalid_request("no reply is in the making; call start_chat or start_text first")
+        })?;
+        let step = if self.tokens.len() < reply.prompt.len() {
+            self.prefill(&reply)?
+        } else {
+            self.generate(&mut reply)?
+        };
+        if !matches!(step, Step::Done { .. }) {
+            self.reply = Some(reply);
+        }
+        Ok(step)
+    }
+
+    fn prefill(&mut self, reply: &Reply) -> Result<Step> {
+        let total = reply.prompt.len();
+        let done = self.tokens.len();
+        let end = total.min(done + COLUMNS_MAX);
+        self.forward(&reply.prompt[done..end])?;
+        if end == total {
+            self.last_logits(end - done);
+        }
+        Ok(Step::Prefill {
+            done: end as u32,
+            total: total as u32,
+        })
+    }
+
+    fn generate(&mut self, reply: &mut Reply) -> Result<Step> {
+        if reply.usage.completion_tokens >= reply.tokens_max {
+            return Ok(reply.done(Finish::Length));
+        }
+        if let Some(id) = reply.pending {
+            if self.tokens.len() == self.cache.len_max() {
+                return Ok(reply.done(Finish::Length));
+            }
+            self.forward(&[id])?;
+            self.last_logits(1);
+        }
+        let id = reply.sampler.sample(&self.logits[..self.sampled_len()])?;
+        let tokenizer = self.model.tokenizer();
+        if tokenizer.is_end_of_generation(id) {
+            return Ok(reply.done(Finish::Stop));
+        }
+        reply.sampler.accept(id);
+        reply.usage.completion_tokens += 1;
+        reply.pending = Some(id);
+        reply.bytes.clear();
+        tokenizer.append_bytes(id, &mut reply.bytes);
+        let (text, stopped) = reply.stop.push(reply.stream.push(&reply.bytes));
+        let text = text.to_owned();
+        Ok(if stopped {
+            Step::Done {
+                finish: Finish::Stop,
+                text,
+                usage: reply.usage,
+            }
+        } else {
+            Step::Token { id, text }
+        })
+    }
+
+    /// The logits of the last token that was evaluated: (n_vocab).
+    #[must_use]
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Forgets everything, evaluates `tokens` and returns the logits after the
+    /// last: (n_vocab).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for no tokens or an id outside
+    /// the vocabulary, [`ErrorKind::ContextOverflow`](crate::ErrorKind::ContextOverflow),
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn eval_tokens(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        self.check_fits(tokens)?;
+        self.reset();
+        let mut columns = 0;
+        for tokens in tokens.chunks(COLUMNS_MAX) {
+            self.forward(tokens)?;
+            columns = tokens.len();
+        }
+        self.last_logits(columns);
+        Ok(&self.logits)
+    }
+
+    /// Forgets everything, evaluates `tokens` and hands `on_row` each index
+    /// together with the logits after that token: (n_vocab).
+    ///
+    /// # Errors
+    /// Those of [`Self::eval_tokens`].
+    pub fn score(&mut self, tokens: &[u32], mut on_row: impl FnMut(usize, &[f32])) -> Result<()> {
+        self.check_fits(tokens)?;
+        self.reset();
+        let n_vocab = self.logits.len();
+        let mut rows = memory::zeroed(
+            memory::product(&[SCORE_COLUMNS, n_vocab], "logits")?,
+            "logits",
+        )?;
+        for tokens in tokens.chunks(COLUMNS_MAX) {
+            let start = self.tokens.len();
+            self.forward(tokens)?;
+            for first in (0..tokens.len()).step_by(SCORE_COLUMNS) {
+                let count = SCORE_COLUMNS.min(tokens.len() - first);
+                let rows = &mut rows[..count * n_vocab];
+                self.logits_of(first, count, rows);
+                for (index, row) in (start + first..).zip(rows.chunks_exact(n_vocab)) {
+                    on_row(index, row);
+                }
+            }
+        }
+        let last = (tokens.len() - 1) % COLUMNS_MAX % SCORE_COLUMNS;
+        self.logits
+            .copy_from_slice(&rows[last * n_vocab..][..n_vocab]);
+        Ok(())
+    }
+
+    /// Forgets the conversation and a reply in the making. Memory is kept.
+    pub fn reset(&mut self) {
+        self.tokens.clear();
+        self.reply = None;
+    }
+
+    fn check_fits(&self, tokens: &[u32]) -> Result<()> {
+        let max = self.cache.len_max();
+        if tokens.is_empty() {
+            return Err(Error::invalid_request(
+                "the prompt is empty; it must have at least one token",
+            ));
+        }
+        if tokens.len() > max {
+            return Err(Error::context_overflow(format!(
+                "the prompt has {} tokens, but the context holds {max}; shorten the conversation",
+                tokens.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Ids that can be sampled: some files have more embedding rows than tokens.
+    fn sampled_len(&self) -> usize {
+        self.model.tokenizer().len().min(self.logits.len())
+    }
+
+    /// Evaluates `tokens`, at most [`COLUMNS_MAX`], after those in the cache.
+    fn forward(&mut self, tokens: &[u32]) -> Result<()> {
+        self.model.llama().forward(
+            self.model.kernels(),
+            self.model.file(),
+            tokens,
+            self.tokens.len(),
+            &mut self.cache,
+            &mut self.scratch,
+        )?;
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Fills `logits` from the last of the `columns` just evaluated.
+    fn last_logits(&mut self, columns: usize) {
+        let mut logits = std::mem::take(&mut self.logits);
+        self.logits_of(columns - 1, 1, &mut logits);
+        self.logits = logits;
+    }
+
+    fn logits_of(&mut self, first: usize, count: usize, out: &mut [f32]) {
+        let model = &self.model;
+        model.llama().logits(
+            model.kernels(),
+            model.file(),
+            first,
+            count,
+            &mut self.scratch,
+            out,
+        );
+    }
+}
+
+impl Reply {
+    /// The last step, with the text that was held back.
+    fn done(&mut self, finish: Finish) -> Step {
+        let (shown, stopped) = self.stop.push(self.stream.finish());
+        let mut text = shown.to_owned();
+        if !stopped {
+            text.push_str(self.stop.finish());
+        }
+        Step::Done {
+            finish,
+            text,
+            usage: self.usage,
+        }
+    }
+}

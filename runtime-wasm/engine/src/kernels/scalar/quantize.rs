@@ -1,0 +1,67 @@
+//! Activations from `f32` to 8 bits.
+//!
+//! ```text
+//! a = largest |x| of the block
+//! D = a / 127            q = round(x * (127 / a)), half to even
+//! ```
+//!
+//! A block whose largest |x| is below 2^-118 counts as zero: there 127 / a
+//! would not be finite. A block that holds an infinity or a NaN gets the scale
+//! NaN and zeros, so that every sum it enters becomes NaN.
+
+use super::super::math::round_half_even;
+use super::super::{Q8_LEN, Q8K_LEN, SUM_LEN};
+
+/// The bits of 2^-118, the smallest |x| that is not taken for zero.
+pub(crate) const TINY_BITS: u32 = (127 - 118) << 23;
+/// The bits of infinity.
+pub(crate) const INFINITY_BITS: u32 = f32::INFINITY.to_bits();
+
+/// `D` and `127 / a` for a block, from the bits of its largest |x|.
+#[must_use]
+pub fn block_scales(largest_bits: u32) -> (f32, f32) {
+    if largest_bits >= INFINITY_BITS {
+        (f32::NAN, 0.0)
+    } else if largest_bits < TINY_BITS {
+        (0.0, 0.0)
+    } else {
+        let largest = f32::from_bits(largest_bits);
+        (largest / 127.0, 127.0 / largest)
+    }
+}
+
+fn quantize(block_len: usize, x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
+    assert!(x.len().is_multiple_of(block_len));
+    assert_eq!(quants.len(), x.len());
+    assert_eq!(scales.len(), x.len() / block_len);
+    assert_eq!(sums.len(), x.len() / SUM_LEN);
+    let blocks = x
+        .chunks_exact(block_len)
+        .zip(quants.chunks_exact_mut(block_len));
+    for ((x, quants), scale) in blocks.zip(scales) {
+        // Without their sign bits, floats are ordered as integers are.
+        let largest_bits = x.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7fff_ffff));
+        let (step, inverse) = block_scales(largest_bits);
+        *scale = step;
+        for (q, x) in quants.iter_mut().zip(x) {
+            *q = if inverse == 0.0 {
+                0
+            } else {
+                round_half_even(x * inverse) as i8
+            };
+        }
+    }
+    for (sum, run) in sums.iter_mut().zip(quants.chunks_exact(SUM_LEN)) {
+        *sum = run.iter().map(|&q| i16::from(q)).sum();
+    }
+}
+
+/// `x` to 8 bits in blocks of 32: `quants` (len), `scales` (len / 32), `sums` (len / 16).
+pub fn quantize_q8(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
+    quantize(Q8_LEN, x, quants, scales, sums);
+}
+
+/// `x` to 8 bits in blocks of 256: `quants` (len), `scales` (len / 256), `sums` (len / 16).
+pub fn quantize_q8k(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
+    quantize(Q8K_LEN, x, quants, scales, sums);
+}

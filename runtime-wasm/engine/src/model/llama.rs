@@ -1,0 +1,298 @@
+//! The llama decoder (Touvron et al., 2023): weights, and one forward pass.
+//!
+//! ```text
+//! x = embedding of each token                                  (C, n_embd)
+//! each layer
+//!   q, k, v = linear(norm(x))       rotate q, k; store k, v    (C, heads * head_dim)
+//!   x += linear(attention(q, all k and v so far))
+//!   x += linear(silu(linear(norm(x))) * linear(norm(x)))       (C, n_ff) inside
+//! logits = output(norm(x))          where asked for            (n_vocab)
+//! ```
+
+use super::config::Config;
+use super::tensors::Tensors;
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::nn::attention::{Attention, Shape};
+use crate::nn::kv_cache::{KvCache, Side};
+use crate::nn::linear::{Input, Linear, Matrix, QuantStore};
+use crate::nn::norm::RmsNorm;
+use crate::nn::rope::Rope;
+use crate::nn::{COLUMNS_MAX, add, memory};
+
+/// One decoder layer.
+#[derive(Debug)]
+struct Layer {
+    attn_norm: RmsNorm,
+    attn_q: Linear,
+    attn_k: Linear,
+    attn_v: Linear,
+    attn_output: Linear,
+    ffn_norm: RmsNorm,
+    ffn_gate: Linear,
+    ffn_up: Linear,
+    ffn_down: Linear,
+}
+
+/// The weights of a llama model: where they lie in the file, and the few that
+/// are held as `f32` (norms, biases).
+#[derive(Debug)]
+pub(crate) struct Llama {
+    token_embd: Matrix,
+    layers: Vec<Layer>,
+    output_norm: RmsNorm,
+    /// `None`: tied, the embedding is the output matrix.
+    output: Option<Linear>,
+    rope: Rope,
+}
+
+impl Llama {
+    /// Finds and checks every tensor that `config` asks for.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing, of another shape, of a type without
+    /// kernels, or no part of such a model.
+    pub(crate) fn load(tensors: &mut Tensors<'_>, config: &Config) -> Result<Self> {
+        let Config {
+            n_embd,
+            n_ff,
+            n_vocab,
+            rms_eps,
+            ..
+        } = *config;
+        let (n_q, n_kv) = (config.n_embd_q(), config.n_embd_kv());
+        let token_embd = tensors.matrix("token_embd.weight", n_embd, n_vocab)?;
+        let factors = tensors.optional_vector("rope_freqs.weight", config.head_dim / 2)?;
+        let rope = Rope::new(
+            config.head_dim,
+            config.rope_freq_base,
+            config.rope_scale,
+            factors.as_deref(),
+        )?;
+        let layers = (0..config.n_layer)
+            .map(|n| {
+                let name = |part: &str| format!("blk.{n}.{part}");
+                Ok(Layer {
+                    attn_norm: tensors.norm(&name("attn_norm.weight"), n_embd, rms_eps)?,
+                    attn_q: tensors.linear(&name("attn_q"), n_embd, n_q)?,
+                    attn_k: tensors.linear(&name("attn_k"), n_embd, n_kv)?,
+                    attn_v: tensors.linear(&name("attn_v"), n_embd, n_kv)?,
+                    attn_output: tensors.linear(&name("attn_output"), n_q, n_embd)?,
+                    ffn_norm: tensors.norm(&name("ffn_norm.weight"), n_embd, rms_eps)?,
+                    ffn_gate: tensors.linear(&name("ffn_gate"), n_embd, n_ff)?,
+                    ffn_up: tensors.linear(&name("ffn_up"), n_embd, n_ff)?,
+                    ffn_down: tensors.linear(&name("ffn_down"), n_ff, n_embd)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let output_norm = tensors.norm("output_norm.weight", n_embd, rms_eps)?;
+        let output = match tensors.optional_matrix("output.weight", n_embd, n_vocab)? {
+            None => None,
+            Some(weight) => {
+                let bias = tensors.optional_vector("output.bias", n_vocab)?;
+                Some(Linear { weight, bias })
+            }
+        };
+        tensors.all_taken()?;
+        Ok(Self {
+            token_embd,
+            layers,
+            output_norm,
+            output,
+            rope,
+        })
+    }
+
+    /// Evaluates `tokens`, at most [`COLUMNS_MAX`], at positions `first..`,
+    /// after which `cache` holds their keys and values. Logits come from
+    /// [`Self::logits`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an id outside the vocabulary,
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) when a page of the cache cannot be had.
+    pub(crate) fn forward(
+        &self,
+        kernels: &Kernels,
+        file: &[u8],
+        tokens: &[u32],
+        first: usize,
+        cache: &mut KvCache,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        assert!(!tokens.is_empty() && tokens.len() <= COLUMNS_MAX);
+        let n_vocab = self.token_embd.n_out;
+        if let Some(id) = tokens.iter().find(|&&id| id as usize >= n_vocab) {
+            return Err(Error::invalid_request(format!(
+                "token {id} is outside the vocabulary of {n_vocab}"
+            )));
+        }
+        cache.reserve(first + tokens.len())?;
+        let Scratch {
+            widths: w,
+            x,
+            narrow,
+            wide,
+            cos,
+            sin,
+            store,
+            attention,
+        } = scratch;
+        let columns = tokens.len();
+        let x = &mut x[..columns * w.n_embd];
+        for (&id, x) in tokens.iter().zip(x.chunks_exact_mut(w.n_embd)) {
+            self.token_embd.dequantize_row(file, id as usize, x);
+        }
+        let angles = cos
+            .chunks_exact_mut(w.head_dim)
+            .zip(sin.chunks_exact_mut(w.head_dim));
+        for (position, (cos, sin)) in (first..first + columns).zip(angles) {
+            self.rope.fill(position, cos, sin);
+        }
+
+        for (index, layer) in self.layers.iter().enumerate() {
+            let normed = &mut narrow[..columns * w.n_embd];
+            layer.attn_norm.forward(kernels, x, normed);
+            let (q, rest) = wide.split_at_mut(columns * w.n_q);
+            let (k, rest) = rest.split_at_mut(columns * w.n_kv);
+            let v = &mut rest[..columns * w.n_kv];
+            let mut input = Input::new(normed, w.n_embd, store);
+            layer.attn_q.forward(kernels, file, &mut input, q);
+            layer.attn_k.forward(kernels, file, &mut input, k);
+            layer.attn_v.forward(kernels, file, &mut input, v);
+            for column in 0..columns {
+                let cos = &cos[column * w.head_dim..][..w.head_dim];
+                let sin = &sin[column * w.head_dim..][..w.head_dim];
+                (kernels.rope)(&mut q[column * w.n_q..][..w.n_q], cos, sin);
+                (kernels.rope)(&mut k[column * w.n_kv..][..w.n_kv], cos, sin);
+            }
+            cache.store(kernels, index, Side::Key, first, k);
+            cache.store(kernels, index, Side::Value, first, v);
+            let attended = &mut narrow[..columns * w.n_q];
+            attention.forward(kernels, cache, index, first, q, attended);
+            let projected = &mut wide[..columns * w.n_embd];
+            let mut input = Input::new(attended, w.n_q, store);
+            layer
+                .attn_output
+                .forward(kernels, file, &mut input, projected);
+            add(x, projected);
+
+            let normed = &mut narrow[..columns * w.n_embd];
+            layer.ffn_norm.forward(kernels, x, normed);
+            let (gate, rest) = wide.split_at_mut(columns * w.n_ff);
+            let up = &mut rest[..columns * w.n_ff];
+            let mut input = Input::new(normed, w.n_embd, store);
+            layer.ffn_gate.forward(kernels, file, &mut input, gate);
+            layer.ffn_up.forward(kernels, file, &mut input, up);
+            (kernels.silu_mul)(gate, up);
+            let projected = &mut narrow[..columns * w.n_embd];
+            let mut input = Input::new(gate, w.n_ff, store);
+            layer.ffn_down.forward(kernels, file, &mut input, projected);
+            add(x, projected);
+        }
+        Ok(())
+    }
+
+    /// The logits of columns `first..first + count` of the last
+    /// [`Self::forward`]: `out` is (count, n_vocab).
+    pub(crate) fn logits(
+        &self,
+        kernels: &Kernels,
+        file: &[u8],
+        first: usize,
+        count: usize,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        let n_embd = scratch.widths.n_embd;
+        let x = &scratch.x[first * n_embd..][..count * n_embd];
+        let normed = &mut scratch.narrow[..count * n_embd];
+        self.output_norm.forward(kernels, x, normed);
+        let mut input = Input::new(normed, n_embd, &mut scratch.store);
+        match &self.output {
+            None => self.token_embd.forward(kernels, file, &mut input, out),
+            Some(output) => output.forward(kernels, file, &mut input, out),
+        }
+    }
+}
+
+/// Lengths of vectors, as in [`Config`].
+#[derive(Clone, Copy, Debug)]
+struct Widths {
+    n_embd: usize,
+    n_q: usize,
+    n_kv: usize,
+    n_ff: usize,
+    head_dim: usize,
+}
+
+/// What a forward pass works in, for up to [`COLUMNS_MAX`] columns.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    widths: Widths,
+    /// The residual stream: (C, n_embd)
+    x: Vec<f32>,
+    /// Normed `x`, then attention's result, then the feed-forward part's:
+    /// (C, max(n_embd, n_q))
+    narrow: Vec<f32>,
+    /// q, k, v, then attention's projection, then gate and up:
+    /// (C, max(n_q + 2 n_kv, n_embd, 2 n_ff))
+    wide: Vec<f32>,
+    /// (C, head_dim)
+    cos: Vec<f32>,
+    /// (C, head_dim)
+    sin: Vec<f32>,
+    store: QuantStore,
+    attention: Attention,
+}
+
+impl Scratch {
+    /// Room for a context of `context_len` positions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub(crate) fn new(config: &Config, context_len: usize) -> Result<Self> {
+        let widths = Widths {
+            n_embd: config.n_embd,
+            n_q: config.n_embd_q(),
+            n_kv: config.n_embd_kv(),
+            n_ff: config.n_ff,
+            head_dim: config.head_dim,
+        };
+        let Widths {
+            n_embd,
+            n_q,
+            n_kv,
+            n_ff,
+            head_dim,
+        } = widths;
+        let columns = COLUMNS_MAX.min(context_len);
+        let buffer = |width: usize| {
+            memory::zeroed(
+                memory::product(&[columns, width], "activations")?,
+                "activations",
+            )
+        };
+        let shape = Shape {
+            n_head: config.n_head,
+            n_head_kv: config.n_head_kv,
+            head_dim,
+        };
+        Ok(Self {
+            widths,
+            x: buffer(n_embd)?,
+            narrow: buffer(n_embd.max(n_q))?,
+            wide: buffer((n_q + 2 * n_kv).max(n_embd).max(2 * n_ff))?,
+            cos: buffer(head_dim)?,
+            sin: buffer(head_dim)?,
+            store: QuantStore::new(columns * n_embd.max(n_q).max(n_ff))?,
+            attention: Attention::new(shape, context_len)?,
+        })
+    }
+
+    /// Bytes of the buffers.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let floats =
+            self.x.len() + self.narrow.len() + self.wide.len() + self.cos.len() + self.sin.len();
+        4 * floats + self.store.memory_bytes() + self.attention.memory_bytes()
+    }
+}

@@ -1,0 +1,141 @@
+//! A model: the bytes of one GGUF file, checked, with its tokenizer and template.
+
+mod config;
+mod llama;
+mod tensors;
+
+use meetara_format::{Gguf, Value};
+
+pub use config::Config;
+pub(crate) use llama::{Llama, Scratch};
+
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+/// Metadata arrays longer than this are dropped once the tokenizer has read them.
+const ARRAY_KEPT_MAX: usize = 64;
+
+/// A loaded model. Sessions share it; it never changes.
+#[derive(Debug)]
+pub struct Model {
+    /// The whole file. Weights are used where they lie in it.
+    file: Vec<u8>,
+    gguf: Gguf,
+    config: Config,
+    llama: Llama,
+    tokenizer: Tokenizer,
+    chat_template: Option<ChatTemplate>,
+    kernels: Kernels,
+}
+
+impl Model {
+    /// Takes the bytes of a GGUF file and checks everything that running it
+    /// relies on. The weights are not copied.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel) when the file is damaged or
+    /// contradicts itself, [`ErrorKind::UnsupportedModel`](crate::ErrorKind::UnsupportedModel) when it
+    /// needs what the engine lacks, such as another architecture,
+    /// [`ErrorKind::Template`](crate::ErrorKind::Template) when its chat template cannot be read. Each
+    /// names the key or the tensor.
+    pub fn load(bytes: Vec<u8>) -> Result<Self> {
+        Self::load_with(bytes, Kernels::best())
+    }
+
+    /// [`Self::load`] with a set of kernels of one's own choice.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    pub fn load_with(bytes: Vec<u8>, kernels: Kernels) -> Result<Self> {
+        let mut gguf = Gguf::parse(&bytes, bytes.len() as u64)?;
+        let (config, llama) = {
+            let mut tensors = tensors::Tensors::new(&gguf, &bytes, &kernels);
+            let architecture = gguf.get_str("general.architecture")?;
+            // Another architecture has other tensors: say that, not that ours are missing.
+            let n_vocab = match (architecture, tensors.shape("token_embd.weight")) {
+                (Some("llama"), shape) => match *shape? {
+                    [_, n_vocab] => usize::try_from(n_vocab).unwrap_or(usize::MAX),
+                    ref shape => {
+                        return Err(Error::invalid_model(format!(
+                            "the tensor token_embd.weight has shape {shape:?}, it must have two dimensions"
+                        )));
+                    }
+                },
+                _ => 0,
+            };
+            let config = Config::from_gguf(&gguf, n_vocab)?;
+            let llama = Llama::load(&mut tensors, &config)?;
+            (config, llama)
+        };
+        let tokenizer = Tokenizer::from_gguf(&gguf)?;
+        if tokenizer.len() > config.n_vocab {
+            return Err(Error::invalid_model(format!(
+                "the tokenizer has {} tokens, but token_embd.weight has {} rows",
+                tokenizer.len(),
+                config.n_vocab
+            )));
+        }
+        let chat_template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
+        gguf.metadata.retain(|(_, value)| !is_long(value));
+        Ok(Self {
+            file: bytes,
+            gguf,
+            config,
+            llama,
+            tokenizer,
+            chat_template,
+            kernels,
+        })
+    }
+
+    /// The model's sizes.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The file's header, without the long arrays of its metadata (the
+    /// vocabulary and its merges, which the tokenizer has read).
+    #[must_use]
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// The tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template, when the file has one.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
+    /// The kernels that the model runs on.
+    #[must_use]
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Bytes of the file, which hold the weights.
+    #[must_use]
+    pub fn file_bytes(&self) -> usize {
+        self.file.len()
+    }
+
+    pub(crate) fn file(&self) -> &[u8] {
+        &self.file
+    }
+
+    pub(crate) fn llama(&self) -> &Llama {
+        &self.llama
+    }
+}
+
+fn is_long(value: &Value) -> bool {
+    matches!(value, Value::Array(array) if array.len() > ARRAY_KEPT_MAX)
+}

@@ -1,0 +1,143 @@
+//! Finding tensors by name, and checking that each is what the model needs.
+
+use meetara_format::{GgmlType, Gguf, TensorInfo};
+
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::nn::linear::{Linear, Matrix};
+use crate::nn::norm::RmsNorm;
+
+/// The tensor table of a file, with a note of which tensors were taken.
+pub(crate) struct Tensors<'a> {
+    gguf: &'a Gguf,
+    file: &'a [u8],
+    kernels: &'a Kernels,
+    /// One for each tensor of the table.
+    taken: Vec<bool>,
+}
+
+impl<'a> Tensors<'a> {
+    pub(crate) fn new(gguf: &'a Gguf, file: &'a [u8], kernels: &'a Kernels) -> Self {
+        Self {
+            gguf,
+            file,
+            kernels,
+            taken: vec![false; gguf.tensors.len()],
+        }
+    }
+
+    fn find(&mut self, name: &str) -> Option<&'a TensorInfo> {
+        let index = self
+            .gguf
+            .tensors
+            .iter()
+            .position(|tensor| tensor.name == name)?;
+        self.taken[index] = true;
+        Some(&self.gguf.tensors[index])
+    }
+
+    fn missing(name: &str) -> Error {
+        Error::invalid_model(format!("the tensor {name} is missing from the file"))
+    }
+
+    /// The shape that the table gives for `name`.
+    pub(crate) fn shape(&self, name: &str) -> Result<&'a [u64]> {
+        let tensor = self.gguf.tensor(name).ok_or_else(|| Self::missing(name))?;
+        Ok(tensor.shape())
+    }
+
+    /// Asserts a shape, ones at its end left out.
+    fn check_shape(tensor: &TensorInfo, wanted: &[usize]) -> Result<()> {
+        let fits = tensor
+            .dims
+            .iter()
+            .enumerate()
+            .all(|(i, &dim)| dim == wanted.get(i).map_or(1, |&n| n as u64));
+        if fits {
+            return Ok(());
+        }
+        Err(Error::invalid_model(format!(
+            "the tensor {} has shape {:?}, the file's metadata asks for {wanted:?}",
+            tensor.name,
+            tensor.shape()
+        )))
+    }
+
+    /// The matrix `name` of `n_out` rows of `n_in`.
+    pub(crate) fn matrix(&mut self, name: &str, n_in: usize, n_out: usize) -> Result<Matrix> {
+        self.optional_matrix(name, n_in, n_out)?
+            .ok_or_else(|| Self::missing(name))
+    }
+
+    /// Like [`Self::matrix`]; `None` when the file has no such tensor.
+    pub(crate) fn optional_matrix(
+        &mut self,
+        name: &str,
+        n_in: usize,
+        n_out: usize,
+    ) -> Result<Option<Matrix>> {
+        let Some(tensor) = self.find(name) else {
+            return Ok(None);
+        };
+        Self::check_shape(tensor, &[n_in, n_out])?;
+        let range = self.gguf.tensor_range(tensor);
+        Matrix::new(
+            self.kernels,
+            name,
+            tensor.ty,
+            [n_in, n_out],
+            range,
+            self.file.len(),
+        )
+        .map(Some)
+    }
+
+    /// `{name}.weight`, and `{name}.bias` where the file has one.
+    pub(crate) fn linear(&mut self, name: &str, n_in: usize, n_out: usize) -> Result<Linear> {
+        Ok(Linear {
+            weight: self.matrix(&format!("{name}.weight"), n_in, n_out)?,
+            bias: self.optional_vector(&format!("{name}.bias"), n_out)?,
+        })
+    }
+
+    /// The weights of a norm: F32, as every writer keeps them.
+    pub(crate) fn norm(&mut self, name: &str, len: usize, eps: f32) -> Result<RmsNorm> {
+        let weight = self
+            .optional_vector(name, len)?
+            .ok_or_else(|| Self::missing(name))?;
+        Ok(RmsNorm { weight, eps })
+    }
+
+    /// A vector of `len` numbers of type F32; `None` when the file has no such tensor.
+    pub(crate) fn optional_vector(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        let Some(tensor) = self.find(name) else {
+            return Ok(None);
+        };
+        Self::check_shape(tensor, &[len])?;
+        if tensor.ty != GgmlType::F32 {
+            return Err(Error::unsupported_model(format!(
+                "the tensor {name} has type {}, norms and biases must be F32",
+                tensor.ty
+            )));
+        }
+        let bytes = self.gguf.tensor_data(tensor, self.file)?.as_chunks().0;
+        Ok(Some(bytes.iter().map(|&b| f32::from_le_bytes(b)).collect()))
+    }
+
+    /// An error when the file has a tensor that nothing took: the model would
+    /// run without a part of itself, and be silently wrong.
+    pub(crate) fn all_taken(&self) -> Result<()> {
+        let left = self
+            .taken
+            .iter()
+            .zip(&self.gguf.tensors)
+            .find(|(taken, _)| !**taken);
+        match left {
+            None => Ok(()),
+            Some((_, tensor)) => Err(Error::unsupported_model(format!(
+                "the tensor {} is no part of a llama model as this engine knows it",
+                tensor.name
+            ))),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Keys and values of the positions seen so far, as IEEE halves.
+//!
+//! Memory comes in pages of [`PAGE_LEN`] positions, taken when a position
+//! first needs them and kept until the cache is dropped, so a short chat with
+//! a model of a long context stays small. One page is one allocation:
+//!
+//! ```text
+//! page   (layer, K then V, KV head, PAGE_LEN, head_dim)   u16
+//! ```
+//!
+//! so that the positions of one head lie next to one another, which is how
+//! attention reads them.
+
+use super::memory;
+use crate::error::Result;
+use crate::kernels::Kernels;
+
+/// Positions in a page.
+pub const PAGE_LEN: usize = 64;
+
+/// Which of the two halves of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Keys.
+    Key,
+    /// Values.
+    Value,
+}
+
+/// The cache of one conversation.
+#[derive(Debug)]
+pub struct KvCache {
+    pages: Vec<Vec<u16>>,
+    n_layer: usize,
+    n_head_kv: usize,
+    head_dim: usize,
+    len_max: usize,
+}
+
+impl KvCache {
+    /// An empty cache for at most `len_max` positions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn new(n_layer: usize, n_head_kv: usize, head_dim: usize, len_max: usize) -> Result<Self> {
+        memory::product(
+            &[n_layer, 2, n_head_kv, PAGE_LEN, head_dim, 2],
+            "a page of the KV cache",
+        )?;
+        let mut pages = memory::zeroed(len_max.div_ceil(PAGE_LEN), "the list of KV pages")?;
+        pages.clear();
+        Ok(Self {
+            pages,
+            n_layer,
+            n_head_kv,
+            head_dim,
+            len_max,
+        })
+    }
+
+    /// The most positions.
+    #[must_use]
+    pub fn len_max(&self) -> usize {
+        self.len_max
+    }
+
+    /// Takes the pages that positions `0..len` need.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn reserve(&mut self, len: usize) -> Result<()> {
+        assert!(len <= self.len_max);
+        let page = self.n_layer * 2 * self.n_head_kv * PAGE_LEN * self.head_dim;
+        while self.pages.len() * PAGE_LEN < len {
+            self.pages
+                .push(memory::zeroed(page, "a page of the KV cache")?);
+        }
+        Ok(())
+    }
+
+    /// Where head `head` of `side` of `layer` starts in its page.
+    fn start(&self, layer: usize, side: Side, head: usize) -> usize {
+        ((layer * 2 + side as usize) * self.n_head_kv + head) * PAGE_LEN * self.head_dim
+    }
+
+    /// Stores the vectors `x` (n, n_head_kv * head_dim) of positions `first..first + n`,
+    /// which [`Self::reserve`] has made room for.
+    pub fn store(&mut self, kernels: &Kernels, layer: usize, side: Side, first: usize, x: &[f32]) {
+        let dim = self.head_dim;
+        for (position, x) in (first..).zip(x.chunks_exact(self.n_head_kv * dim)) {
+            for (head, x) in x.chunks_exact(dim).enumerate() {
+                let at = self.start(layer, side, head) + position % PAGE_LEN * dim;
+                (kernels.f32_to_f16)(x, &mut self.pages[position / PAGE_LEN][at..at + dim]);
+            }
+        }
+    }
+
+    /// The vectors of head `head` at positions `first..first + n`, all in one
+    /// page, as `f32`: `out` is (n, head_dim).
+    pub fn load(
+        &self,
+        kernels: &Kernels,
+        layer: usize,
+        side: Side,
+        head: usize,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let at = self.start(layer, side, head) + first % PAGE_LEN * self.head_dim;
+        (kernels.f16_to_f32)(&self.pages[first / PAGE_LEN][at..at + out.len()], out);
+    }
+
+    /// Bytes of the pages taken so far.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.pages.iter().map(|page| 2 * page.len()).sum()
+    }
+}

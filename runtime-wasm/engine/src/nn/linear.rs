@@ -1,0 +1,231 @@
+//! Matrix times vectors: `y[c] = W x[c] + b`.
+//!
+//! The weights stay where they lie in the file. [`Matrix`] alone knows how its
+//! rows are laid out there, so that a faster layout is a change in this file
+//! and in the kernels.
+
+use std::ops::Range;
+
+use meetara_format::{GgmlType, block};
+
+use super::memory;
+use crate::error::{Error, Result};
+use crate::kernels::dispatch::Product;
+use crate::kernels::{Kernels, Q8, Q8_LEN, Q8K_LEN, SUM_LEN};
+
+/// A weight matrix (n_out, n_in) inside a file.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// Element type.
+    pub ty: GgmlType,
+    /// Length of a row.
+    pub n_in: usize,
+    /// How many rows.
+    pub n_out: usize,
+    /// Where the rows lie in the file, one after the other.
+    range: Range<usize>,
+    row_bytes: usize,
+    product: Product,
+}
+
+impl Matrix {
+    /// The matrix of `n_out` rows of `n_in` elements at `range` of a file of
+    /// `file_len` bytes. `name` is for the error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel) when the range is not
+    /// exactly that matrix, [`ErrorKind::UnsupportedModel`](crate::ErrorKind::UnsupportedModel)
+    /// when there are no kernels for the type.
+    pub fn new(
+        kernels: &Kernels,
+        name: &str,
+        ty: GgmlType,
+        [n_in, n_out]: [usize; 2],
+        range: Range<usize>,
+        file_len: usize,
+    ) -> Result<Self> {
+        let Some(product) = kernels.product(ty) else {
+            return Err(Error::unsupported_model(format!(
+                "tensor {name} has type {ty}, for which there are no kernels; convert the file to Q4_K_M or Q8_0"
+            )));
+        };
+        let row_bytes = ty.row_bytes(n_in).filter(|&bytes| bytes > 0);
+        let bytes = row_bytes.and_then(|bytes| bytes.checked_mul(n_out));
+        match (row_bytes, bytes) {
+            (Some(row_bytes), Some(bytes))
+                if bytes > 0 && bytes == range.len() && range.end <= file_len =>
+            {
+                Ok(Self {
+                    ty,
+                    n_in,
+                    n_out,
+                    range,
+                    row_bytes,
+                    product,
+                })
+            }
+            _ => Err(Error::invalid_model(format!(
+                "tensor {name} of type {ty} and shape [{n_in}, {n_out}] does not take the {} bytes at {} of a file of {file_len}",
+                range.len(),
+                range.start
+            ))),
+        }
+    }
+
+    /// Bytes of the weights.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The rows in `file`, the file that the matrix was made for.
+    fn rows<'f>(&self, file: &'f [u8]) -> &'f [u8] {
+        &file[self.range.clone()]
+    }
+
+    /// Row `row` as `f32`: `out` is (n_in).
+    pub fn dequantize_row(&self, file: &[u8], row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.n_in);
+        let row = &self.rows(file)[row * self.row_bytes..][..self.row_bytes];
+        match self.ty {
+            GgmlType::F32 => block::f32::dequantize_row(row, out),
+            GgmlType::F16 => block::f16::dequantize_row(row, out),
+            GgmlType::BF16 => block::bf16::dequantize_row(row, out),
+            GgmlType::Q4_0 => block::q4_0::dequantize_row(row, out),
+            GgmlType::Q4_1 => block::q4_1::dequantize_row(row, out),
+            GgmlType::Q5_0 => block::q5_0::dequantize_row(row, out),
+            GgmlType::Q5_1 => block::q5_1::dequantize_row(row, out),
+            GgmlType::Q8_0 => block::q8_0::dequantize_row(row, out),
+            GgmlType::Q4_K => block::q4_k::dequantize_row(row, out),
+            GgmlType::Q5_K => block::q5_k::dequantize_row(row, out),
+            GgmlType::Q6_K => block::q6_k::dequantize_row(row, out),
+            // `new` takes no type without kernels, and these are all that have some.
+            _ => out.fill(f32::NAN),
+        }
+    }
+
+    /// `out[c] = W x[c]`: `out` is (C, n_out).
+    pub fn forward(&self, kernels: &Kernels, file: &[u8], x: &mut Input<'_>, out: &mut [f32]) {
+        assert_eq!(x.len, self.n_in);
+        let weights = self.rows(file);
+        let one = x.columns() == 1;
+        match self.product {
+            Product::Q8(product) => {
+                let x = x.quantized(kernels, Q8_LEN);
+                (if one { product.matvec } else { product.matmul })(weights, x, out);
+            }
+            Product::Q8K(product) => {
+                let x = x.quantized(kernels, Q8K_LEN);
+                (if one { product.matvec } else { product.matmul })(weights, x, out);
+            }
+            Product::F32(product) if one => (product.matvec)(weights, x.values, out),
+            Product::F32(product) => (product.matmul)(weights, x.len, x.values, out),
+        }
+    }
+}
+
+/// A matrix and maybe a bias.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// (n_out, n_in)
+    pub weight: Matrix,
+    /// (n_out)
+    pub bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// `out[c] = W x[c] + b`: `out` is (C, n_out).
+    pub fn forward(&self, kernels: &Kernels, file: &[u8], x: &mut Input<'_>, out: &mut [f32]) {
+        self.weight.forward(kernels, file, x, out);
+        if let Some(bias) = &self.bias {
+            for out in out.chunks_exact_mut(bias.len()) {
+                super::add(out, bias);
+            }
+        }
+    }
+}
+
+/// Room for activations quantised to 8 bits, whichever block length they take.
+#[derive(Debug)]
+pub struct QuantStore {
+    quants: Vec<i8>,
+    scales: Vec<f32>,
+    sums: Vec<i16>,
+}
+
+impl QuantStore {
+    /// Room for `elements_max` values, columns times length.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn new(elements_max: usize) -> Result<Self> {
+        Ok(Self {
+            quants: memory::zeroed(elements_max, "quantised activations")?,
+            scales: memory::zeroed(elements_max / Q8_LEN, "quantised activations")?,
+            sums: memory::zeroed(elements_max / SUM_LEN, "quantised activations")?,
+        })
+    }
+
+    /// Bytes of the buffers.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.quants.len() + 4 * self.scales.len() + 2 * self.sums.len()
+    }
+}
+
+/// Vectors on their way into matrices. Quantised at the first matrix that
+/// wants it so, and no more than once for all that follow; the borrow keeps
+/// the values from changing in between.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// (C, len)
+    values: &'a [f32],
+    len: usize,
+    store: &'a mut QuantStore,
+    /// The block length that `store` holds `values` in.
+    held: Option<usize>,
+}
+
+impl<'a> Input<'a> {
+    /// `values` is (C, len).
+    #[must_use]
+    pub fn new(values: &'a [f32], len: usize, store: &'a mut QuantStore) -> Self {
+        assert!(len > 0 && values.len().is_multiple_of(len));
+        Self {
+            values,
+            len,
+            store,
+            held: None,
+        }
+    }
+
+    fn columns(&self) -> usize {
+        self.values.len() / self.len
+    }
+
+    fn quantized(&mut self, kernels: &Kernels, block_len: usize) -> Q8<'_> {
+        let n = self.values.len();
+        let store = &mut *self.store;
+        if self.held != Some(block_len) {
+            let quantize = if block_len == Q8K_LEN {
+                kernels.quantize_q8k
+            } else {
+                kernels.quantize_q8
+            };
+            quantize(
+                self.values,
+                &mut store.quants[..n],
+                &mut store.scales[..n / block_len],
+                &mut store.sums[..n / SUM_LEN],
+            );
+            self.held = Some(block_len);
+        }
+        Q8 {
+            len: self.len,
+            block_len,
+            quants: &store.quants[..n],
+            scales: &store.scales[..n / block_len],
+            sums: &store.sums[..n / SUM_LEN],
+        }
+    }
+}
