@@ -27,6 +27,7 @@ mod gguf;
 pub mod mix;
 
 mod read;
+mod rules;
 mod value;
 mod write;
 
@@ -34,6 +35,6 @@ pub use convert::{dequantize, quantize};
 pub use error::{Error, ErrorKind};
 pub use ggml_type::GgmlType;
 pub use gguf::{Gguf, TensorInfo};
-pub use read::limits;
+pub use rules::limits;
 pub use value::{Array, Value, ValueType};
 pub use write::Writer;

@@ -14,28 +14,9 @@ use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, error};
 use crate::ggml_type::GgmlType;
 use crate::gguf::{Gguf, TensorInfo};
+use crate::rules::{MAGIC, alignment, limits, overflow, pad, tensor_bytes, unique};
 use crate::value::{Array, Value, ValueType};
-use alloc::collections::BTreeSet;
 use alloc::string::String;
-
-/// What the reader refuses, and the writer too.
-pub mod limits {
-    /// Bytes of a metadata key (the written specification's limit).
-    pub const KEY_BYTES_MAX: u64 = 65_535;
-    /// Bytes of a tensor name. ggml keeps 64 with a closing zero.
-    pub const NAME_BYTES_MAX: u64 = 63;
-    /// Bytes of a string value.
-    pub const STRING_BYTES_MAX: u64 = 1 << 30;
-    /// Elements of an array value.
-    pub const ARRAY_LEN_MAX: u64 = 1 << 30;
-    /// Dimensions of a tensor.
-    pub const DIMS_MAX: usize = 4;
-    /// The alignment when `general.alignment` is not there.
-    pub const ALIGNMENT_DEFAULT: u64 = 32;
-}
-
-pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
-pub(crate) const ALIGNMENT_KEY: &str = "general.alignment";
 
 /// key length 8, at least one byte of key, type 4, at least one byte of value
 const METADATA_BYTES_MIN: u64 = 14;
@@ -236,25 +217,6 @@ fn array(cursor: &mut Cursor<'_>) -> Result<Array, Error> {
     })
 }
 
-fn alignment(metadata: &[(String, Value)]) -> Result<u64, Error> {
-    let found = metadata.iter().find(|(key, _)| key == ALIGNMENT_KEY);
-    match found.map(|(_, value)| value) {
-        None => Ok(limits::ALIGNMENT_DEFAULT),
-        Some(Value::U32(n)) if n.is_power_of_two() => Ok(u64::from(*n)),
-        Some(Value::U32(n)) => Err(error!(
-            ErrorKind::Malformed,
-            "the alignment is {n}, which is no power of two; the file is damaged"
-        )
-        .about(ALIGNMENT_KEY)),
-        Some(other) => Err(error!(
-            ErrorKind::WrongType,
-            "wanted u32, found {}; the file is damaged",
-            other.type_name()
-        )
-        .about(ALIGNMENT_KEY)),
-    }
-}
-
 /// One row of the tensor table. `data_len` is the padded length of the tensors before it.
 fn tensor(
     cursor: &mut Cursor<'_>,
@@ -309,58 +271,4 @@ fn tensor(
         offset,
         bytes,
     })
-}
-
-/// Bytes of a tensor's data. Dimensions must be positive, the row a whole number of blocks.
-pub(crate) fn tensor_bytes(dims: &[u64; 4], ty: GgmlType) -> Result<u64, Error> {
-    if dims.contains(&0) {
-        return Err(error!(
-            ErrorKind::Malformed,
-            "a dimension of {dims:?} is 0; the file is damaged"
-        ));
-    }
-    let block_len = ty.block_len() as u64;
-    if !dims[0].is_multiple_of(block_len) {
-        return Err(error!(
-            ErrorKind::Malformed,
-            "rows of {} elements are no whole number of {ty} blocks of {block_len}; choose another type for this tensor",
-            dims[0]
-        ));
-    }
-    dims.iter()
-        .try_fold(1u64, |n, &dim| n.checked_mul(dim))
-        .filter(|&n| i64::try_from(n).is_ok())
-        .and_then(|n| (n / block_len).checked_mul(ty.block_bytes() as u64))
-        .ok_or_else(|| {
-            error!(
-                ErrorKind::TooLarge,
-                "the shape {dims:?} has more elements than can be counted; the file is damaged"
-            )
-        })
-}
-
-/// `n` rounded up to a multiple of `alignment`, a power of two.
-pub(crate) fn pad(n: u64, alignment: u64) -> Option<u64> {
-    n.checked_next_multiple_of(alignment)
-}
-
-pub(crate) fn overflow(offset: u64) -> Error {
-    error!(
-        ErrorKind::TooLarge,
-        "sizes add up to more than can be counted after {offset}; the file is damaged"
-    )
-}
-
-pub(crate) fn unique<'a>(names: impl Iterator<Item = &'a str>, what: &str) -> Result<(), Error> {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(error!(
-                ErrorKind::Malformed,
-                "the {what} is there twice; each must be unique"
-            )
-            .about(name));
-        }
-    }
-    Ok(())
 }

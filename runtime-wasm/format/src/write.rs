@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, error};
 use crate::ggml_type::GgmlType;
 use crate::gguf::{Gguf, TensorInfo};
-use crate::read::{ALIGNMENT_KEY, MAGIC, limits, overflow, pad, tensor_bytes, unique};
+use crate::rules::{MAGIC, alignment, entry, limits, overflow, pad, tensor_bytes, unique};
 use crate::value::{Array, Value};
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -221,49 +221,10 @@ impl<'d> Writer<'d> {
     /// Checks what [`Writer::set`] let through; gives the alignment.
     fn check(&self) -> Result<u64, Error> {
         unique(self.tensors.iter().map(|t| t.name.as_str()), "tensor name")?;
-        let too_long = |text: &str, max: u64| text.len() as u64 > max;
         for (key, value) in &self.metadata {
-            let fault = if key.is_empty() {
-                Some("the key is empty")
-            } else if too_long(key, limits::KEY_BYTES_MAX) {
-                Some("the key is over 65535 bytes")
-            } else {
-                match value {
-                    Value::String(text) if too_long(text, limits::STRING_BYTES_MAX) => {
-                        Some("the string is over 1 GiB")
-                    }
-                    Value::Array(array) if array.len() as u64 > limits::ARRAY_LEN_MAX => {
-                        Some("the array has over 2^30 elements")
-                    }
-                    Value::Array(Array::String(texts))
-                        if texts.iter().any(|t| too_long(t, limits::STRING_BYTES_MAX)) =>
-                    {
-                        Some("a string of the array is over 1 GiB")
-                    }
-                    _ => None,
-                }
-            };
-            if let Some(fault) = fault {
-                return Err(error!(
-                    ErrorKind::InvalidArgument,
-                    "{fault}; no reader would take it"
-                )
-                .about(key));
-            }
+            entry(key, value)?;
         }
-        match self.get(ALIGNMENT_KEY) {
-            None => Ok(limits::ALIGNMENT_DEFAULT),
-            Some(Value::U32(n)) if n.is_power_of_two() => Ok(u64::from(*n)),
-            Some(other) => Err(error!(
-                ErrorKind::InvalidArgument,
-                "must be a u32 and a power of two, is {}",
-                match other {
-                    Value::U32(n) => alloc::format!("{n}"),
-                    other => other.type_name(),
-                }
-            )
-            .about(ALIGNMENT_KEY)),
-        }
+        alignment(&self.metadata)
     }
 }
 

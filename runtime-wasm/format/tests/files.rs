@@ -637,13 +637,13 @@ fn the_writer_refuses_what_no_reader_takes() {
         finish(|w| {
             w.set("general.alignment", 24u32);
         }),
-        invalid
+        Some(ErrorKind::Malformed)
     );
     assert_eq!(
         finish(|w| {
             w.set("general.alignment", 32u64);
         }),
-        invalid
+        Some(ErrorKind::WrongType)
     );
     let twice = finish(|w| {
         for _ in 0..2 {
