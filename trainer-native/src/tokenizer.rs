@@ -541,10 +541,11 @@ mod tests {
         use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString};
 
         // Letters, marks, digits of several kinds, white space of several widths, signs.
-        let letters: Vec<char> = "aZ\u{E9}\u{5D0}\u{4F60}\u{AA}\u{301}\u{93E}07\u{663}\u{BD}\u{2160}\u{B2}   \
+        let letters: Vec<char> =
+            "aZ\u{E9}\u{5D0}\u{4F60}\u{AA}\u{301}\u{93E}07\u{663}\u{BD}\u{2160}\u{B2}   \
             \n\r\t\u{A0}\u{2003}\u{3000}\u{85}\u{2028}''stmdlvre.,-_<|>\u{20AC}\u{1F600}\u{200D}\u{FE0F}\u{0}"
-            .chars()
-            .collect();
+                .chars()
+                .collect();
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         for _ in 0..5_000 {
             let text: String = (0..12).filter_map(|_| letters.choose(&mut rng)).collect();

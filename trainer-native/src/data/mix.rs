@@ -306,6 +306,12 @@ mod tests {
                 .all(|e| e.domain.as_deref() == Some("d1"))
         );
         assert_eq!(all, load(&whole));
+
+        let kept = load(&Source {
+            hold_out: false,
+            ..whole.clone()
+        });
+        assert_eq!((kept.train.len(), kept.held_out.len()), (500, 0));
     }
 
     #[test]
