@@ -9,15 +9,12 @@
 //! not defined, as the engine has no clock: templates that ask whether it is
 //! defined take their other way, others end in an error that says so.
 //!
-//! Templates come with strangers' files. Fuel bounds their steps and a limit
-//! the length of their output. What is not bounded is the memory of a text that
+//! Templates come with strangers' files. Fuel bounds their steps, one limit the
+//! length of their tags (`tags`) and another that of their output. What is not bounded is the memory of a text that
 //! a template doubles again and again: the sandbox around the engine ends that.
-//!
-//! Messages come from people. The text of a control token inside one gets the
-//! character U+FDD0 behind its first character, and so stays text when the
-//! tokenizer reads the prompt; the tokenizer drops the U+FDD0.
 
-use std::borrow::Cow;
+mod tags;
+
 use std::io;
 
 use meetara_format::Gguf;
@@ -26,7 +23,7 @@ use minijinja::{Environment, ErrorKind as Kind, context};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::tokenizer::{GUARD, SpecialSet, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// The key of the template in a GGUF file.
 const KEY: &str = "tokenizer.chat_template";
@@ -41,7 +38,8 @@ const RECURSION_MAX: usize = 32;
 /// The longest output: this, and so many times what the messages hold.
 const OUTPUT_BYTES: usize = 1 << 20;
 const OUTPUT_PER_CONTENT: usize = 4;
-/// Whose messages they are. Others could write into the prompt what they like.
+/// Whose messages they are. A template writes the role into the prompt, some between the
+/// brackets of a marker: a role of `end` would become `<|end|>`.
 const ROLES: [&str; 7] = [
     "system",
     "developer",
@@ -79,9 +77,6 @@ pub struct ChatTemplate {
     source: String,
     bos: Option<String>,
     eos: Option<String>,
-    /// The texts of control tokens, and how they are found.
-    control: Vec<String>,
-    control_set: SpecialSet,
 }
 
 impl ChatTemplate {
@@ -104,7 +99,8 @@ impl ChatTemplate {
     /// # Errors
     /// [`ErrorKind::Template`](crate::ErrorKind::Template) when it cannot be parsed, with the line.
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
-        let source = without_generation_tags(source);
+        let source = tags::prepare(source)
+            .map_err(|why| Error::template(format!("the chat template cannot be run: {why}")))?;
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
@@ -116,17 +112,8 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, source.clone())
             .map_err(|error| explain(&error, &source))?;
-        // One character cannot be broken apart.
-        let control = tokenizer
-            .control_texts()
-            .filter(|text| text.chars().nth(1).is_some());
-        let control: Vec<String> = control.map(str::to_owned).collect();
         let text = |id: Option<u32>| id.map(|id| tokenizer.token_text(id).to_owned());
         Ok(Self {
-            control_set: SpecialSet::new((0..control.len() as u32).collect(), |index| {
-                text_of(&control, index)
-            }),
-            control,
             environment,
             source,
             bos: text(tokenizer.bos()),
@@ -136,7 +123,9 @@ impl ChatTemplate {
 
     /// The prompt for `messages`; with `add_generation_prompt` it ends where the assistant's answer begins.
     ///
-    /// Tokenize it with [`Special::Parse`](crate::tokenizer::Special::Parse).
+    /// The text of a marker in a message is not told from the template's own markers: who
+    /// tokenizes the prompt with [`Special::Parse`](crate::tokenizer::Special::Parse) must keep
+    /// such messages apart, as [`generate::prompt`](crate::generate::prompt) does.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for a role that is not known;
@@ -159,12 +148,8 @@ impl ChatTemplate {
             bytes: Vec::new(),
             left: OUTPUT_BYTES.saturating_add(content.saturating_mul(OUTPUT_PER_CONTENT)),
         };
-        let guarded = messages.iter().map(|message| {
-            let content = self.guard(&message.content);
-            context! { role => message.role, content => content }
-        });
         let variables = context! {
-            messages => guarded.collect::<Vec<Value>>(),
+            messages => messages,
             add_generation_prompt => add_generation_prompt,
             tools => Value::from(()),
             documents => Value::from(()),
@@ -188,35 +173,6 @@ impl ChatTemplate {
             .filter_map(|(name, text)| Some((name, Value::from(text.as_deref()?))))
             .collect()
     }
-
-    /// `content` with the texts of control tokens broken apart.
-    fn guard<'t>(&self, content: &'t str) -> Cow<'t, str> {
-        let find = |text: &str| {
-            self.control_set
-                .find(text, |index| text_of(&self.control, index))
-        };
-        let Some((mut at, _)) = find(content) else {
-            return Cow::Borrowed(content);
-        };
-        let (mut guarded, mut rest) = (String::with_capacity(content.len() + 64), content);
-        loop {
-            let first = rest[at..].chars().next().map_or(0, char::len_utf8);
-            let (done, after) = rest.split_at(at + first);
-            guarded.push_str(done);
-            guarded.push(GUARD);
-            rest = after;
-            match find(rest) {
-                Some((next, _)) => at = next,
-                None => break,
-            }
-        }
-        guarded.push_str(rest);
-        Cow::Owned(guarded)
-    }
-}
-
-fn text_of(texts: &[String], index: u32) -> &str {
-    texts.get(index as usize).map_or("", String::as_str)
 }
 
 /// Collects output up to a limit.
@@ -299,39 +255,6 @@ impl serde_json::ser::Formatter for PythonJson {
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
     }
-}
-
-/// Makes `{% generation %}` and `{% endgeneration %}`, with which training
-/// marks the assistant's words, into a condition that always holds.
-fn without_generation_tags(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at + 2);
-        result.push_str(before);
-        let name_at = tag
-            .find(|c: char| !c.is_whitespace() && !matches!(c, '-' | '+'))
-            .unwrap_or(tag.len());
-        let (lead, name) = tag.split_at(name_at);
-        result.push_str(lead);
-        rest = name;
-        for (old, new) in [("generation", "if true"), ("endgeneration", "endif")] {
-            let after = name.strip_prefix(old);
-            let ends = |after: &str| {
-                after
-                    .trim_start()
-                    .trim_start_matches(['-', '+'])
-                    .starts_with("%}")
-            };
-            if let Some(after) = after.filter(|after| ends(after)) {
-                result.push_str(new);
-                rest = after;
-                break;
-            }
-        }
-    }
-    result.push_str(rest);
-    result
 }
 
 /// The engine's error for one of a template. Details that could repeat what a

@@ -25,27 +25,18 @@ mod unicode;
 mod unicode_tables;
 mod vocab;
 
-use std::borrow::Cow;
-
 use crate::error::{Error, Result};
 use bpe::Bpe;
 use byte_text::char_to_byte;
-pub(crate) use special::SpecialSet;
+use special::SpecialSet;
 use spm::Spm;
 pub use stream::Utf8Stream;
 use vocab::{Kind, Vocab};
 
-/// A character that breaks the text of a special token apart, so that
-/// [`Special::Parse`] does not see it; [`Tokenizer::encode`] drops it there.
-/// The chat template puts it into the text of control tokens that a *message*
-/// contains: what a person writes can never become a control token. It is a
-/// noncharacter, which Unicode keeps free for the inside of programs.
-pub(crate) const GUARD: char = '\u{fdd0}';
-
 /// What becomes of the text of special tokens (control, user-defined, unknown) in [`Tokenizer::encode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
-    /// It becomes their id: for prompts that a chat template wrote. U+FDD0 is dropped.
+    /// It becomes their id: for prompts that a chat template wrote.
     Parse,
     /// It is text like any other: for text whose writer is not to be trusted with them.
     Text,
@@ -146,27 +137,12 @@ impl Tokenizer {
         let (mut rest, mut begins) = (text, true);
         while let Some((at, id)) = self.specials.find(rest, |id| self.vocab.text(id)) {
             let (before, from) = rest.split_at(at);
-            self.encode_plain(&without_guard(before), begins, &mut scratch, &mut ids)?;
+            self.encode_plain(before, begins, &mut scratch, &mut ids)?;
             ids.push(id);
             begins = true;
             rest = from.get(self.vocab.text(id).len()..).unwrap_or_default();
         }
-        self.encode_plain(&without_guard(rest), begins, &mut scratch, &mut ids)?;
-        Ok(ids)
-    }
-
-    /// The ids of a whole prompt: [`encode`](Self::encode) with [`Special::Parse`],
-    /// and a BOS before it if the model wants one and the text does not bring it.
-    ///
-    /// # Errors
-    /// As [`encode`](Self::encode).
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = self.encode(text, Special::Parse)?;
-        if let (true, Some(bos)) = (self.add_bos, self.bos)
-            && ids.first() != Some(&bos)
-        {
-            ids.insert(0, bos);
-        }
+        self.encode_plain(rest, begins, &mut scratch, &mut ids)?;
         Ok(ids)
     }
 
@@ -229,13 +205,6 @@ impl Tokenizer {
         self.vocab.memory_bytes() + algorithm + self.specials.memory_bytes()
     }
 
-    /// The texts of all control tokens: what a message must not be able to write.
-    pub(crate) fn control_texts(&self) -> impl Iterator<Item = &str> {
-        let ids = 0..self.vocab.len() as u32;
-        ids.filter(|&id| self.vocab.kind(id) == Some(Kind::Control))
-            .map(|id| self.vocab.text(id))
-    }
-
     fn encode_plain(
         &self,
         text: &str,
@@ -260,14 +229,6 @@ impl Tokenizer {
             }
         }
         Ok(())
-    }
-}
-
-fn without_guard(text: &str) -> Cow<'_, str> {
-    if text.contains(GUARD) {
-        Cow::Owned(text.replace(GUARD, ""))
-    } else {
-        Cow::Borrowed(text)
     }
 }
 

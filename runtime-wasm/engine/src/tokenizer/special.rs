@@ -6,7 +6,7 @@
 
 /// A sorted list of texts, looked up through indices.
 #[derive(Clone, Debug)]
-pub(crate) struct SpecialSet {
+pub(super) struct SpecialSet {
     /// Indices of texts, in the order of the texts' bytes.
     sorted: Vec<u32>,
     /// Whether a text begins with the byte.
@@ -15,7 +15,7 @@ pub(crate) struct SpecialSet {
 
 impl SpecialSet {
     /// The set of the texts `text(index)` for all of `indices`; empty texts are left out.
-    pub(crate) fn new<'t>(mut indices: Vec<u32>, text: impl Fn(u32) -> &'t str) -> Self {
+    pub(super) fn new<'t>(mut indices: Vec<u32>, text: impl Fn(u32) -> &'t str) -> Self {
         let mut first = [false; 256];
         indices.retain(|&index| match text(index).bytes().next() {
             Some(byte) => {
@@ -32,7 +32,7 @@ impl SpecialSet {
     }
 
     /// The first place in `haystack` where a text of the set begins, and the longest that begins there.
-    pub(crate) fn find<'t>(
+    pub(super) fn find<'t>(
         &self,
         haystack: &str,
         text: impl Fn(u32) -> &'t str,
@@ -71,7 +71,7 @@ impl SpecialSet {
     }
 
     /// How many bytes of memory this takes, the texts not counted.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         4 * self.sorted.capacity() + self.first.len()
     }
 }
