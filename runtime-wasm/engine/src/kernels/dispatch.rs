@@ -6,24 +6,31 @@
 
 use meetara_format::GgmlType;
 
-use super::{Q8, scalar};
+use super::{Q8, Q8K, scalar};
 
-/// `f(weights, x, out)` for quantised weights (rows, x.len) and 8-bit activations.
-pub type ProductQ8 = fn(&[u8], Q8<'_>, &mut [f32]);
-
-/// Products of one quantised type.
+/// Products of one type of weights in blocks of 32.
 #[derive(Clone, Copy, Debug)]
-pub struct MatmulQ8 {
-    /// One vector: `out` is (rows).
-    pub matvec: ProductQ8,
-    /// Any number of vectors: `out` is (columns, rows). Each weight is unpacked
-    /// once for several columns.
-    pub matmul: ProductQ8,
+pub struct ProductQ8 {
+    /// `f(weights, x, out)`, one vector: `out` is (rows).
+    pub matvec: fn(&[u8], Q8<'_>, &mut [f32]),
+    /// `f(weights, x, out)`, any number of vectors: `out` is (columns, rows).
+    /// A block of weights is unpacked once for several columns.
+    pub matmul: fn(&[u8], Q8<'_>, &mut [f32]),
+}
+
+/// Products of one type of weights in blocks of 256.
+#[derive(Clone, Copy, Debug)]
+pub struct ProductQ8K {
+    /// `f(weights, x, out)`, one vector: `out` is (rows).
+    pub matvec: fn(&[u8], Q8K<'_>, &mut [f32]),
+    /// `f(weights, x, out)`, any number of vectors: `out` is (columns, rows).
+    /// A block of weights is unpacked once for several columns.
+    pub matmul: fn(&[u8], Q8K<'_>, &mut [f32]),
 }
 
 /// Products of one float type with `f32` activations.
 #[derive(Clone, Copy, Debug)]
-pub struct MatmulF32 {
+pub struct ProductF32 {
     /// `f(weights, x, out)`, one vector: `out` is (rows).
     pub matvec: fn(&[u8], &[f32], &mut [f32]),
     /// `f(weights, len, x, out)`, vectors of `len`: `out` is (columns, rows).
@@ -37,19 +44,19 @@ pub struct MatmulF32 {
 pub struct Kernels {
     /// The set's name, as in `avx2`.
     pub name: &'static str,
-    pub quantize_q8: fn(&[f32], &mut [i8], &mut [f32], &mut [i16]),
-    pub quantize_q8k: fn(&[f32], &mut [i8], &mut [f32], &mut [i16]),
-    pub q4_0: MatmulQ8,
-    pub q4_1: MatmulQ8,
-    pub q5_0: MatmulQ8,
-    pub q5_1: MatmulQ8,
-    pub q8_0: MatmulQ8,
-    pub q4_k: MatmulQ8,
-    pub q5_k: MatmulQ8,
-    pub q6_k: MatmulQ8,
-    pub f32: MatmulF32,
-    pub f16: MatmulF32,
-    pub bf16: MatmulF32,
+    pub quantize_q8: fn(&[f32], &mut [i8], &mut [f32], &mut [i32], usize),
+    pub quantize_q8k: fn(&[f32], &mut [i8], &mut [f32], &mut [i16], usize),
+    pub q4_0: ProductQ8,
+    pub q4_1: ProductQ8,
+    pub q5_0: ProductQ8,
+    pub q5_1: ProductQ8,
+    pub q8_0: ProductQ8,
+    pub q4_k: ProductQ8K,
+    pub q5_k: ProductQ8K,
+    pub q6_k: ProductQ8K,
+    pub f32: ProductF32,
+    pub f16: ProductF32,
+    pub bf16: ProductF32,
     pub dot: fn(&[f32], &[f32]) -> f32,
     pub dot_rows: fn(&[f32], &[f32], &mut [f32]),
     pub axpy: fn(f32, &[f32], &mut [f32]),
@@ -62,15 +69,82 @@ pub struct Kernels {
     pub f16_to_f32: fn(&[u16], &mut [f32]),
 }
 
+/// A [`Kernels`] of the functions that are in scope under their own names.
+macro_rules! kernels {
+    ($name:literal) => {{
+        use $crate::kernels::dispatch::{Kernels, ProductF32, ProductQ8, ProductQ8K};
+        Kernels {
+            name: $name,
+            q4_0: ProductQ8 {
+                matvec: matvec_q4_0_q8,
+                matmul: matmul_q4_0_q8,
+            },
+            q4_1: ProductQ8 {
+                matvec: matvec_q4_1_q8,
+                matmul: matmul_q4_1_q8,
+            },
+            q5_0: ProductQ8 {
+                matvec: matvec_q5_0_q8,
+                matmul: matmul_q5_0_q8,
+            },
+            q5_1: ProductQ8 {
+                matvec: matvec_q5_1_q8,
+                matmul: matmul_q5_1_q8,
+            },
+            q8_0: ProductQ8 {
+                matvec: matvec_q8_0_q8,
+                matmul: matmul_q8_0_q8,
+            },
+            q4_k: ProductQ8K {
+                matvec: matvec_q4k_q8k,
+                matmul: matmul_q4k_q8k,
+            },
+            q5_k: ProductQ8K {
+                matvec: matvec_q5k_q8k,
+                matmul: matmul_q5k_q8k,
+            },
+            q6_k: ProductQ8K {
+                matvec: matvec_q6k_q8k,
+                matmul: matmul_q6k_q8k,
+            },
+            f32: ProductF32 {
+                matvec: matvec_f32_f32,
+                matmul: matmul_f32_f32,
+            },
+            f16: ProductF32 {
+                matvec: matvec_f16_f32,
+                matmul: matmul_f16_f32,
+            },
+            bf16: ProductF32 {
+                matvec: matvec_bf16_f32,
+                matmul: matmul_bf16_f32,
+            },
+            quantize_q8,
+            quantize_q8k,
+            dot,
+            dot_rows,
+            axpy,
+            axpy_rows,
+            rms_norm,
+            rope,
+            softmax,
+            silu_mul,
+            f32_to_f16,
+            f16_to_f32,
+        }
+    }};
+}
+pub(crate) use kernels;
+
 /// The products of one weight type, and so the activations it wants.
 #[derive(Clone, Copy, Debug)]
 pub enum Product {
     /// Activations in blocks of 32.
-    Q8(MatmulQ8),
+    Q8(ProductQ8),
     /// Activations in blocks of 256.
-    Q8K(MatmulQ8),
+    Q8K(ProductQ8K),
     /// Activations as they are.
-    F32(MatmulF32),
+    F32(ProductF32),
 }
 
 impl Kernels {
@@ -83,7 +157,12 @@ impl Kernels {
     /// Every set that this CPU can run, the fastest last.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        vec![scalar::KERNELS]
+        let mut sets = vec![Self::scalar()];
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = super::avx2::Avx2::new() {
+            sets.push(avx2.kernels());
+        }
+        sets
     }
 
     /// The fastest set that this CPU can run.

@@ -29,6 +29,8 @@
 //! Lengths are the caller's duty: [`crate::model`] checks every dimension
 //! against the file before a kernel sees it, and kernels assert them again.
 
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
 pub mod dispatch;
 pub mod math;
 pub mod scalar;
@@ -39,19 +41,39 @@ pub use dispatch::Kernels;
 pub const Q8K_LEN: usize = 256;
 /// Activations of any other quantised weight share a scale in blocks of this many.
 pub const Q8_LEN: usize = 32;
-/// Each run of this many 8-bit activations has its sum stored.
+/// The sums of [`Q8K`] run over this many values.
 pub const SUM_LEN: usize = 16;
+/// Fast products take this many columns at once and read scales in such
+/// groups, so the stride of scales is a multiple of it.
+pub const COLUMN_TILE: usize = 8;
 
-/// Vectors of activations, each quantised to 8 bits in blocks.
+/// Vectors of activations, quantised to 8 bits in blocks of 32.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8<'a> {
-    /// Length of one vector, a multiple of `block_len`.
+    /// Length of one vector, a multiple of [`Q8_LEN`].
     pub len: usize,
-    /// [`Q8K_LEN`] or [`Q8_LEN`].
-    pub block_len: usize,
+    /// From one block's scales and sums to the next block's; a multiple of
+    /// [`COLUMN_TILE`] and at least the number of columns.
+    pub stride: usize,
     /// The quantised values, -127..=127: (columns, len).
     pub quants: &'a [i8],
-    /// What one step is worth: (columns, len / block_len).
+    /// What one step is worth: (len / 32, stride).
+    pub scales: &'a [f32],
+    /// Sum of each block's values: (len / 32, stride).
+    pub sums: &'a [i32],
+}
+
+/// Vectors of activations, quantised to 8 bits in blocks of 256.
+#[derive(Clone, Copy, Debug)]
+pub struct Q8K<'a> {
+    /// Length of one vector, a multiple of [`Q8K_LEN`].
+    pub len: usize,
+    /// From one block's scales to the next block's; a multiple of
+    /// [`COLUMN_TILE`] and at least the number of columns.
+    pub stride: usize,
+    /// The quantised values, -127..=127: (columns, len).
+    pub quants: &'a [i8],
+    /// What one step is worth: (len / 256, stride).
     pub scales: &'a [f32],
     /// Sums of runs of 16 values: (columns, len / 16).
     pub sums: &'a [i16],
@@ -67,34 +89,64 @@ impl<'a> Q8<'a> {
     /// Vector `column` alone.
     #[must_use]
     pub fn column(&self, column: usize) -> Q8<'a> {
-        self.slice(column, 1)
-    }
-
-    /// `count` vectors from `first` on.
-    #[must_use]
-    pub fn slice(&self, first: usize, count: usize) -> Q8<'a> {
-        let part = |len: usize| first * len..(first + count) * len;
         Q8 {
-            quants: &self.quants[part(self.len)],
-            scales: &self.scales[part(self.len / self.block_len)],
-            sums: &self.sums[part(self.len / SUM_LEN)],
+            quants: &self.quants[column * self.len..][..self.len],
+            scales: &self.scales[column..],
+            sums: &self.sums[column..],
             ..*self
         }
     }
 
-    /// Asserts that the three slices describe the same number of whole vectors
-    /// in blocks of `block_len`.
-    pub(crate) fn check(&self, block_len: usize) {
-        let columns = self.columns();
-        assert_eq!(
-            self.block_len, block_len,
-            "activations of another block length"
+    /// Asserts that the slices hold what the shapes promise.
+    pub(crate) fn check(&self) {
+        check_blocks(
+            self.len,
+            Q8_LEN,
+            self.quants.len(),
+            self.stride,
+            self.scales.len(),
         );
-        assert!(self.len > 0 && self.len.is_multiple_of(block_len));
-        assert_eq!(self.quants.len(), columns * self.len);
-        assert_eq!(self.scales.len(), columns * (self.len / block_len));
-        assert_eq!(self.sums.len(), columns * (self.len / SUM_LEN));
+        assert_eq!(self.sums.len(), self.scales.len());
     }
+}
+
+impl<'a> Q8K<'a> {
+    /// How many vectors.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.quants.len() / self.len.max(1)
+    }
+
+    /// Vector `column` alone.
+    #[must_use]
+    pub fn column(&self, column: usize) -> Q8K<'a> {
+        let sums = self.len / SUM_LEN;
+        Q8K {
+            quants: &self.quants[column * self.len..][..self.len],
+            scales: &self.scales[column..],
+            sums: &self.sums[column * sums..][..sums],
+            ..*self
+        }
+    }
+
+    /// Asserts that the slices hold what the shapes promise.
+    pub(crate) fn check(&self) {
+        check_blocks(
+            self.len,
+            Q8K_LEN,
+            self.quants.len(),
+            self.stride,
+            self.scales.len(),
+        );
+        assert_eq!(self.sums.len(), self.quants.len() / SUM_LEN);
+    }
+}
+
+fn check_blocks(len: usize, block_len: usize, quants: usize, stride: usize, scales: usize) {
+    assert!(len > 0 && len.is_multiple_of(block_len) && quants.is_multiple_of(len));
+    let columns = quants / len;
+    assert!(stride.is_multiple_of(COLUMN_TILE) && stride >= columns);
+    assert!(scales >= (len / block_len - 1) * stride + columns);
 }
 
 /// Asserts the shapes of a product: `weights` is (rows, row_bytes), `out` is

@@ -284,7 +284,7 @@ impl Scratch {
             wide: buffer((n_q + 2 * n_kv).max(n_embd).max(2 * n_ff))?,
             cos: buffer(head_dim)?,
             sin: buffer(head_dim)?,
-            store: QuantStore::new(columns * n_embd.max(n_q).max(n_ff))?,
+            store: QuantStore::new(columns, n_embd.max(n_q).max(n_ff))?,
             attention: Attention::new(shape, context_len)?,
         })
     }

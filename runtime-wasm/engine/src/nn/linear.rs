@@ -11,7 +11,7 @@ use meetara_format::{GgmlType, block};
 use super::memory;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Product;
-use crate::kernels::{Kernels, Q8, Q8_LEN, Q8K_LEN, SUM_LEN};
+use crate::kernels::{COLUMN_TILE, Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUM_LEN};
 
 /// A weight matrix (n_out, n_in) inside a file.
 #[derive(Clone, Debug)]
@@ -111,11 +111,11 @@ impl Matrix {
         let one = x.columns() == 1;
         match self.product {
             Product::Q8(product) => {
-                let x = x.quantized(kernels, Q8_LEN);
+                let x = x.q8(kernels);
                 (if one { product.matvec } else { product.matmul })(weights, x, out);
             }
             Product::Q8K(product) => {
-                let x = x.quantized(kernels, Q8K_LEN);
+                let x = x.q8k(kernels);
                 (if one { product.matvec } else { product.matmul })(weights, x, out);
             }
             Product::F32(product) if one => (product.matvec)(weights, x.values, out),
@@ -145,32 +145,46 @@ impl Linear {
     }
 }
 
-/// Room for activations quantised to 8 bits, whichever block length they take.
+/// Room for activations quantised to 8 bits, in blocks of 32 or of 256.
 #[derive(Debug)]
 pub struct QuantStore {
+    /// (C, len)
     quants: Vec<i8>,
+    /// (blocks, stride)
     scales: Vec<f32>,
-    sums: Vec<i16>,
+    /// Of blocks of 32: (blocks, stride)
+    sums: Vec<i32>,
+    /// Of 16 values each, for blocks of 256: (C, len / 16)
+    sums_16: Vec<i16>,
 }
 
 impl QuantStore {
-    /// Room for `elements_max` values, columns times length.
+    /// Room for `columns` vectors of `len`.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
-    pub fn new(elements_max: usize) -> Result<Self> {
+    pub fn new(columns: usize, len: usize) -> Result<Self> {
+        let what = "quantised activations";
+        let blocks = memory::product(&[stride(columns), len / Q8_LEN], what)?;
+        let values = memory::product(&[columns, len], what)?;
         Ok(Self {
-            quants: memory::zeroed(elements_max, "quantised activations")?,
-            scales: memory::zeroed(elements_max / Q8_LEN, "quantised activations")?,
-            sums: memory::zeroed(elements_max / SUM_LEN, "quantised activations")?,
+            quants: memory::zeroed(values, what)?,
+            scales: memory::zeroed(blocks, what)?,
+            sums: memory::zeroed(blocks, what)?,
+            sums_16: memory::zeroed(values / SUM_LEN, what)?,
         })
     }
 
     /// Bytes of the buffers.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.quants.len() + 4 * self.scales.len() + 2 * self.sums.len()
+        self.quants.len() + 4 * (self.scales.len() + self.sums.len()) + 2 * self.sums_16.len()
     }
+}
+
+/// The stride of scales and sums for this many columns.
+fn stride(columns: usize) -> usize {
+    columns.next_multiple_of(COLUMN_TILE)
 }
 
 /// Vectors on their way into matrices. Quantised at the first matrix that
@@ -203,29 +217,59 @@ impl<'a> Input<'a> {
         self.values.len() / self.len
     }
 
-    fn quantized(&mut self, kernels: &Kernels, block_len: usize) -> Q8<'_> {
-        let n = self.values.len();
-        let store = &mut *self.store;
-        if self.held != Some(block_len) {
-            let quantize = if block_len == Q8K_LEN {
-                kernels.quantize_q8k
-            } else {
-                kernels.quantize_q8
-            };
-            quantize(
-                self.values,
-                &mut store.quants[..n],
-                &mut store.scales[..n / block_len],
-                &mut store.sums[..n / SUM_LEN],
-            );
-            self.held = Some(block_len);
+    fn q8(&mut self, kernels: &Kernels) -> Q8<'_> {
+        let (n, stride) = (self.values.len(), stride(self.columns()));
+        let blocks = self.len / Q8_LEN * stride;
+        let QuantStore {
+            quants,
+            scales,
+            sums,
+            ..
+        } = &mut *self.store;
+        if self.held != Some(Q8_LEN) {
+            let vectors = self
+                .values
+                .chunks_exact(self.len)
+                .zip(quants.chunks_exact_mut(self.len));
+            for (column, (x, quants)) in vectors.enumerate() {
+                let (scales, sums) = (&mut scales[column..blocks], &mut sums[column..blocks]);
+                (kernels.quantize_q8)(x, quants, scales, sums, stride);
+            }
+            self.held = Some(Q8_LEN);
         }
         Q8 {
             len: self.len,
-            block_len,
-            quants: &store.quants[..n],
-            scales: &store.scales[..n / block_len],
-            sums: &store.sums[..n / SUM_LEN],
+            stride,
+            quants: &quants[..n],
+            scales: &scales[..blocks],
+            sums: &sums[..blocks],
+        }
+    }
+
+    fn q8k(&mut self, kernels: &Kernels) -> Q8K<'_> {
+        let (n, stride) = (self.values.len(), stride(self.columns()));
+        let blocks = self.len / Q8K_LEN * stride;
+        let QuantStore {
+            quants,
+            scales,
+            sums_16,
+            ..
+        } = &mut *self.store;
+        if self.held != Some(Q8K_LEN) {
+            let sums = sums_16.chunks_exact_mut(self.len / SUM_LEN);
+            let outputs = quants.chunks_exact_mut(self.len).zip(sums);
+            let vectors = self.values.chunks_exact(self.len).zip(outputs);
+            for (column, (x, (quants, sums))) in vectors.enumerate() {
+                (kernels.quantize_q8k)(x, quants, &mut scales[column..blocks], sums, stride);
+            }
+            self.held = Some(Q8K_LEN);
+        }
+        Q8K {
+            len: self.len,
+            stride,
+            quants: &quants[..n],
+            scales: &scales[..blocks],
+            sums: &sums_16[..n / SUM_LEN],
         }
     }
 }

@@ -20,7 +20,7 @@
 
 use meetara_format::block;
 
-use super::{ActivationBlock, Block, f16_at};
+use super::{Activations, Block, f16_at};
 
 pub(super) struct Q4K;
 pub(super) struct Q5K;
@@ -40,7 +40,7 @@ fn scale_min(packed: &[u8], j: usize) -> (i32, i32) {
 }
 
 /// Sum over sub-blocks of min x sum of the activations.
-fn dot_mins(packed: &[u8], x: ActivationBlock<'_>) -> i32 {
+fn dot_mins(packed: &[u8], x: Activations<'_, &[i16]>) -> i32 {
     (0..8)
         .map(|j| {
             let sum = i32::from(x.sums[2 * j]) + i32::from(x.sums[2 * j + 1]);
@@ -60,7 +60,11 @@ fn nibble(qs: &[u8], j: usize, l: usize) -> i32 {
 }
 
 /// Sum over sub-blocks of scale x sum of weight x activation.
-fn dot_scaled(packed: &[u8], x: ActivationBlock<'_>, weight: impl Fn(usize, usize) -> i32) -> i32 {
+fn dot_scaled(
+    packed: &[u8],
+    x: Activations<'_, &[i16]>,
+    weight: impl Fn(usize, usize) -> i32,
+) -> i32 {
     (0..8)
         .map(|j| {
             let dot: i32 = (0..32)
@@ -71,11 +75,11 @@ fn dot_scaled(packed: &[u8], x: ActivationBlock<'_>, weight: impl Fn(usize, usiz
         .sum()
 }
 
-impl Block for Q4K {
+impl<'s> Block<&'s [i16]> for Q4K {
     const LEN: usize = block::q4_k::BLOCK_LEN;
     const BYTES: usize = block::q4_k::BLOCK_BYTES;
 
-    fn contribution(w: &[u8], x: ActivationBlock<'_>) -> f32 {
+    fn contribution(w: &[u8], x: Activations<'_, &'s [i16]>) -> f32 {
         let (packed, qs) = (&w[4..16], &w[16..144]);
         let dot = dot_scaled(packed, x, |j, l| nibble(qs, j, l));
         (f16_at(w, 0) * x.scale) * dot as f32
@@ -83,11 +87,11 @@ impl Block for Q4K {
     }
 }
 
-impl Block for Q5K {
+impl<'s> Block<&'s [i16]> for Q5K {
     const LEN: usize = block::q5_k::BLOCK_LEN;
     const BYTES: usize = block::q5_k::BLOCK_BYTES;
 
-    fn contribution(w: &[u8], x: ActivationBlock<'_>) -> f32 {
+    fn contribution(w: &[u8], x: Activations<'_, &'s [i16]>) -> f32 {
         let (packed, qh, qs) = (&w[4..16], &w[16..48], &w[48..176]);
         let dot = dot_scaled(packed, x, |j, l| {
             nibble(qs, j, l) | i32::from(qh[l] >> j & 1) << 4
@@ -97,11 +101,11 @@ impl Block for Q5K {
     }
 }
 
-impl Block for Q6K {
+impl<'s> Block<&'s [i16]> for Q6K {
     const LEN: usize = block::q6_k::BLOCK_LEN;
     const BYTES: usize = block::q6_k::BLOCK_BYTES;
 
-    fn contribution(w: &[u8], x: ActivationBlock<'_>) -> f32 {
+    fn contribution(w: &[u8], x: Activations<'_, &'s [i16]>) -> f32 {
         let (ql, qh, scales) = (&w[0..128], &w[128..192], &w[192..208]);
         let mut dot = 0;
         for half in 0..2 {

@@ -9,158 +9,113 @@ mod float;
 mod quantize;
 mod vector;
 
-use super::dispatch::{Kernels, MatmulF32, MatmulQ8};
-use super::{Q8, check_product};
+use super::dispatch::Kernels;
+use super::{Q8, Q8_LEN, Q8K, Q8K_LEN, SUM_LEN, check_product};
 
 pub use float::{
-    bf16_row, f16_row, f32_row, fold, matvec_bf16_f32, matvec_f16_f32, matvec_f32_f32,
+    fold, matmul_bf16_f32, matmul_f16_f32, matmul_f32_f32, matvec_bf16_f32, matvec_f16_f32,
+    matvec_f32_f32,
 };
+pub(crate) use quantize::block_scales;
 pub use quantize::{quantize_q8, quantize_q8k};
+pub(crate) use vector::F16_MAX;
 pub use vector::{
     axpy, axpy_rows, dot, dot_rows, f16_to_f32, f32_to_f16, rms_norm, rope, silu_mul, softmax,
 };
 
 /// The scalar kernels: any CPU runs them.
-pub const KERNELS: Kernels = Kernels {
-    name: "scalar",
-    quantize_q8,
-    quantize_q8k,
-    q4_0: MatmulQ8 {
-        matvec: matvec_q4_0_q8,
-        matmul: matmul::<block32::Q4_0>,
-    },
-    q4_1: MatmulQ8 {
-        matvec: matvec_q4_1_q8,
-        matmul: matmul::<block32::Q4_1>,
-    },
-    q5_0: MatmulQ8 {
-        matvec: matvec_q5_0_q8,
-        matmul: matmul::<block32::Q5_0>,
-    },
-    q5_1: MatmulQ8 {
-        matvec: matvec_q5_1_q8,
-        matmul: matmul::<block32::Q5_1>,
-    },
-    q8_0: MatmulQ8 {
-        matvec: matvec_q8_0_q8,
-        matmul: matmul::<block32::Q8_0>,
-    },
-    q4_k: MatmulQ8 {
-        matvec: matvec_q4k_q8k,
-        matmul: matmul::<block_k::Q4K>,
-    },
-    q5_k: MatmulQ8 {
-        matvec: matvec_q5k_q8k,
-        matmul: matmul::<block_k::Q5K>,
-    },
-    q6_k: MatmulQ8 {
-        matvec: matvec_q6k_q8k,
-        matmul: matmul::<block_k::Q6K>,
-    },
-    f32: MatmulF32 {
-        matvec: matvec_f32_f32,
-        matmul: float::matmul_f32_f32,
-    },
-    f16: MatmulF32 {
-        matvec: matvec_f16_f32,
-        matmul: float::matmul_f16_f32,
-    },
-    bf16: MatmulF32 {
-        matvec: matvec_bf16_f32,
-        matmul: float::matmul_bf16_f32,
-    },
-    dot,
-    dot_rows,
-    axpy,
-    axpy_rows,
-    rms_norm,
-    rope,
-    softmax,
-    silu_mul,
-    f32_to_f16,
-    f16_to_f32,
-};
+pub const KERNELS: Kernels = super::dispatch::kernels!("scalar");
 
-/// One block of 8-bit activations.
+/// One block of 8-bit activations: 32 with their sum, or 256 with sums of 16.
 #[derive(Clone, Copy)]
-struct ActivationBlock<'a> {
-    /// (block_len)
+struct Activations<'a, S> {
     quants: &'a [i8],
     scale: f32,
-    /// (block_len / 16)
-    sums: &'a [i16],
+    sums: S,
 }
 
-/// A type of quantised weights.
-trait Block {
+/// A type of quantised weights; `S` is the kind of sums that its activations have.
+trait Block<S> {
     /// Weights in a block.
     const LEN: usize;
     /// Bytes in a block.
     const BYTES: usize;
 
     /// What one block adds to its row, by the formula in [`super`].
-    fn contribution(weights: &[u8], x: ActivationBlock<'_>) -> f32;
+    fn contribution(weights: &[u8], x: Activations<'_, S>) -> f32;
 }
 
-/// `out[row] = weights[row] . x`, `weights` (rows, x.len), `x` one vector, `out` (rows).
-fn matvec<B: Block>(weights: &[u8], x: Q8<'_>, out: &mut [f32]) {
-    x.check(B::LEN);
+/// `out[row] = weights[row] . x`: `weights` (rows, x.len), `x` one vector, `out` (rows).
+fn matvec_q8<B: Block<i32>>(weights: &[u8], x: Q8<'_>, out: &mut [f32]) {
+    x.check();
     assert_eq!(x.columns(), 1, "matvec takes one vector");
     let row_bytes = x.len / B::LEN * B::BYTES;
     check_product(weights, row_bytes, 1, out);
     for (row, y) in weights.chunks_exact(row_bytes).zip(out) {
-        let mut sum = 0.0;
-        for (index, block) in row.chunks_exact(B::BYTES).enumerate() {
-            sum += B::contribution(
-                block,
-                ActivationBlock {
-                    quants: &x.quants[index * B::LEN..][..B::LEN],
-                    scale: x.scales[index],
-                    sums: &x.sums[index * B::LEN / 16..][..B::LEN / 16],
-                },
-            );
-        }
-        *y = sum;
-    }
-}
-
-/// `out[column][row] = weights[row] . x[column]`: a matvec for every column.
-fn matmul<B: Block>(weights: &[u8], x: Q8<'_>, out: &mut [f32]) {
-    x.check(B::LEN);
-    let rows = check_product(weights, x.len / B::LEN * B::BYTES, x.columns(), out);
-    if rows > 0 {
-        for (column, out) in out.chunks_exact_mut(rows).enumerate() {
-            matvec::<B>(weights, x.column(column), out);
+        *y = 0.0;
+        for (block, weights) in row.chunks_exact(B::BYTES).enumerate() {
+            let x = Activations {
+                quants: &x.quants[block * B::LEN..][..B::LEN],
+                scale: x.scales[block * x.stride],
+                sums: x.sums[block * x.stride],
+            };
+            *y += B::contribution(weights, x);
         }
     }
 }
 
-macro_rules! matvec {
-    ($($(#[$doc:meta])* $name:ident = $block:ty;)*) => {$(
-        $(#[$doc])*
-        pub fn $name(weights: &[u8], x: Q8<'_>, out: &mut [f32]) {
-            matvec::<$block>(weights, x, out);
+/// The same for weights in blocks of 256.
+fn matvec_q8k<B: for<'s> Block<&'s [i16]>>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]) {
+    x.check();
+    assert_eq!(x.columns(), 1, "matvec takes one vector");
+    let row_bytes = x.len / B::LEN * B::BYTES;
+    check_product(weights, row_bytes, 1, out);
+    for (row, y) in weights.chunks_exact(row_bytes).zip(out) {
+        *y = 0.0;
+        for (block, weights) in row.chunks_exact(B::BYTES).enumerate() {
+            let x = Activations {
+                quants: &x.quants[block * B::LEN..][..B::LEN],
+                scale: x.scales[block * x.stride],
+                sums: &x.sums[block * B::LEN / SUM_LEN..][..B::LEN / SUM_LEN],
+            };
+            *y += B::contribution(weights, x);
+        }
+    }
+}
+
+macro_rules! products {
+    ($activations:ident, $len:expr, $driver:ident: $($matvec:ident, $matmul:ident = $block:ty, $what:literal;)*) => {$(
+        #[doc = concat!("`out[row] = weights[row] . x`: weights of ", $what, " (rows, x.len), `x` one vector, `out` (rows).")]
+        pub fn $matvec(weights: &[u8], x: $activations<'_>, out: &mut [f32]) {
+            $driver::<$block>(weights, x, out);
+        }
+
+        #[doc = concat!("`out[column][row] = weights[row] . x[column]`, weights of ", $what, ": a matvec for every column.")]
+        pub fn $matmul(weights: &[u8], x: $activations<'_>, out: &mut [f32]) {
+            x.check();
+            let row_bytes = x.len / $len * <$block>::BYTES;
+            let rows = check_product(weights, row_bytes, x.columns(), out);
+            if rows > 0 {
+                for (column, out) in out.chunks_exact_mut(rows).enumerate() {
+                    $matvec(weights, x.column(column), out);
+                }
+            }
         }
     )*};
 }
 
-matvec! {
-    /// Q4_0 weights, activations in blocks of 32.
-    matvec_q4_0_q8 = block32::Q4_0;
-    /// Q4_1 weights, activations in blocks of 32.
-    matvec_q4_1_q8 = block32::Q4_1;
-    /// Q5_0 weights, activations in blocks of 32.
-    matvec_q5_0_q8 = block32::Q5_0;
-    /// Q5_1 weights, activations in blocks of 32.
-    matvec_q5_1_q8 = block32::Q5_1;
-    /// Q8_0 weights, activations in blocks of 32.
-    matvec_q8_0_q8 = block32::Q8_0;
-    /// Q4_K weights, activations in blocks of 256.
-    matvec_q4k_q8k = block_k::Q4K;
-    /// Q5_K weights, activations in blocks of 256.
-    matvec_q5k_q8k = block_k::Q5K;
-    /// Q6_K weights, activations in blocks of 256.
-    matvec_q6k_q8k = block_k::Q6K;
+products! { Q8, Q8_LEN, matvec_q8:
+    matvec_q4_0_q8, matmul_q4_0_q8 = block32::Q4_0, "Q4_0";
+    matvec_q4_1_q8, matmul_q4_1_q8 = block32::Q4_1, "Q4_1";
+    matvec_q5_0_q8, matmul_q5_0_q8 = block32::Q5_0, "Q5_0";
+    matvec_q5_1_q8, matmul_q5_1_q8 = block32::Q5_1, "Q5_1";
+    matvec_q8_0_q8, matmul_q8_0_q8 = block32::Q8_0, "Q8_0";
+}
+
+products! { Q8K, Q8K_LEN, matvec_q8k:
+    matvec_q4k_q8k, matmul_q4k_q8k = block_k::Q4K, "Q4_K";
+    matvec_q5k_q8k, matmul_q5k_q8k = block_k::Q5K, "Q5_K";
+    matvec_q6k_q8k, matmul_q6k_q8k = block_k::Q6K, "Q6_K";
 }
 
 /// The half-precision float in `bytes[at..at + 2]`.

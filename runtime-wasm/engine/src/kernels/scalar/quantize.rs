@@ -30,38 +30,56 @@ pub fn block_scales(largest_bits: u32) -> (f32, f32) {
     }
 }
 
-fn quantize(block_len: usize, x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
-    assert!(x.len().is_multiple_of(block_len));
-    assert_eq!(quants.len(), x.len());
-    assert_eq!(scales.len(), x.len() / block_len);
+/// One block; returns its step.
+fn quantize_block(x: &[f32], quants: &mut [i8]) -> f32 {
+    // Without their sign bits, floats are ordered as integers are.
+    let largest_bits = x.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7fff_ffff));
+    let (step, inverse) = block_scales(largest_bits);
+    for (q, x) in quants.iter_mut().zip(x) {
+        *q = if inverse == 0.0 {
+            0
+        } else {
+            round_half_even(x * inverse) as i8
+        };
+    }
+    step
+}
+
+/// One vector to 8 bits in blocks of 32: `quants` (len); block `b` has its
+/// scale at `scales[b * stride]` and the sum of its values at `sums[b * stride]`.
+pub fn quantize_q8(
+    x: &[f32],
+    quants: &mut [i8],
+    scales: &mut [f32],
+    sums: &mut [i32],
+    stride: usize,
+) {
+    assert!(x.len().is_multiple_of(Q8_LEN) && quants.len() == x.len());
+    let blocks = x.chunks_exact(Q8_LEN).zip(quants.chunks_exact_mut(Q8_LEN));
+    for (block, (x, quants)) in blocks.enumerate() {
+        scales[block * stride] = quantize_block(x, quants);
+        sums[block * stride] = quants.iter().map(|&q| i32::from(q)).sum();
+    }
+}
+
+/// One vector to 8 bits in blocks of 256: `quants` (len); block `b` has its
+/// scale at `scales[b * stride]`; `sums` of 16 values each (len / 16).
+pub fn quantize_q8k(
+    x: &[f32],
+    quants: &mut [i8],
+    scales: &mut [f32],
+    sums: &mut [i16],
+    stride: usize,
+) {
+    assert!(x.len().is_multiple_of(Q8K_LEN) && quants.len() == x.len());
     assert_eq!(sums.len(), x.len() / SUM_LEN);
     let blocks = x
-        .chunks_exact(block_len)
-        .zip(quants.chunks_exact_mut(block_len));
-    for ((x, quants), scale) in blocks.zip(scales) {
-        // Without their sign bits, floats are ordered as integers are.
-        let largest_bits = x.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7fff_ffff));
-        let (step, inverse) = block_scales(largest_bits);
-        *scale = step;
-        for (q, x) in quants.iter_mut().zip(x) {
-            *q = if inverse == 0.0 {
-                0
-            } else {
-                round_half_even(x * inverse) as i8
-            };
-        }
+        .chunks_exact(Q8K_LEN)
+        .zip(quants.chunks_exact_mut(Q8K_LEN));
+    for (block, (x, quants)) in blocks.enumerate() {
+        scales[block * stride] = quantize_block(x, quants);
     }
     for (sum, run) in sums.iter_mut().zip(quants.chunks_exact(SUM_LEN)) {
         *sum = run.iter().map(|&q| i16::from(q)).sum();
     }
-}
-
-/// `x` to 8 bits in blocks of 32: `quants` (len), `scales` (len / 32), `sums` (len / 16).
-pub fn quantize_q8(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
-    quantize(Q8_LEN, x, quants, scales, sums);
-}
-
-/// `x` to 8 bits in blocks of 256: `quants` (len), `scales` (len / 256), `sums` (len / 16).
-pub fn quantize_q8k(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
-    quantize(Q8K_LEN, x, quants, scales, sums);
 }

@@ -1,0 +1,87 @@
+//! x86-64 with AVX2 and F16C (every AVX2 CPU that was ever sold has both).
+//!
+//! Vectors hold 32 bytes, 16 `i16`, 8 `i32` or 8 `f32`; so one vector of
+//! floats is exactly the eight virtual lanes of [`super`]. Products of bytes
+//! use `maddubs`, unsigned weights times signed activations, whose pairs stay
+//! within `i16` for every type: at most 2 * 128 * 127 (Q8_0).
+//!
+//! Functions here are private; they leave in a [`Kernels`] that an [`Avx2`]
+//! gives out, and an `Avx2` exists only where the CPU has the instructions.
+
+mod block32;
+mod block_k;
+mod float;
+mod math;
+mod quantize;
+mod reduce;
+mod vector;
+
+use super::dispatch::{Kernels, kernels};
+use super::{Q8, Q8K};
+
+/// Proof that this CPU has AVX2 and F16C.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where there is one.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let present = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        present.then_some(Self(()))
+    }
+
+    /// The kernels that this proof allows to run.
+    #[must_use]
+    pub fn kernels(self) -> Kernels {
+        kernels!("avx2")
+    }
+}
+
+macro_rules! export {
+    ($($name:ident = $module:ident::$inner:ident$(::<$block:ty>)? ($($arg:ident: $ty:ty),*) $(-> $result:ty)?;)*) => {$(
+        fn $name($($arg: $ty),*) $(-> $result)? {
+            // SAFETY: this function leaves the module through `Avx2::kernels`
+            // alone, and an `Avx2` exists only where the CPU has the features
+            // that the callee is compiled for.
+            unsafe { $module::$inner$(::<$block>)?($($arg),*) }
+        }
+    )*};
+}
+
+export! {
+    matvec_q4_0_q8 = block32::matvec::<block32::Q4_0>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matmul_q4_0_q8 = block32::matmul::<block32::Q4_0>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matvec_q4_1_q8 = block32::matvec::<block32::Q4_1>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matmul_q4_1_q8 = block32::matmul::<block32::Q4_1>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matvec_q5_0_q8 = block32::matvec::<block32::Q5_0>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matmul_q5_0_q8 = block32::matmul::<block32::Q5_0>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matvec_q5_1_q8 = block32::matvec::<block32::Q5_1>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matmul_q5_1_q8 = block32::matmul::<block32::Q5_1>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matvec_q8_0_q8 = block32::matvec::<block32::Q8_0>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matmul_q8_0_q8 = block32::matmul::<block32::Q8_0>(weights: &[u8], x: Q8<'_>, out: &mut [f32]);
+    matvec_q4k_q8k = block_k::matvec::<block_k::Q4K>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]);
+    matmul_q4k_q8k = block_k::matmul::<block_k::Q4K>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]);
+    matvec_q5k_q8k = block_k::matvec::<block_k::Q5K>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]);
+    matmul_q5k_q8k = block_k::matmul::<block_k::Q5K>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]);
+    matvec_q6k_q8k = block_k::matvec::<block_k::Q6K>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]);
+    matmul_q6k_q8k = block_k::matmul::<block_k::Q6K>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]);
+    matvec_f32_f32 = float::matvec::<float::F32>(weights: &[u8], x: &[f32], out: &mut [f32]);
+    matmul_f32_f32 = float::matmul::<float::F32>(weights: &[u8], len: usize, x: &[f32], out: &mut [f32]);
+    matvec_f16_f32 = float::matvec::<float::F16>(weights: &[u8], x: &[f32], out: &mut [f32]);
+    matmul_f16_f32 = float::matmul::<float::F16>(weights: &[u8], len: usize, x: &[f32], out: &mut [f32]);
+    matvec_bf16_f32 = float::matvec::<float::Bf16>(weights: &[u8], x: &[f32], out: &mut [f32]);
+    matmul_bf16_f32 = float::matmul::<float::Bf16>(weights: &[u8], len: usize, x: &[f32], out: &mut [f32]);
+    quantize_q8 = quantize::quantize_q8(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32], stride: usize);
+    quantize_q8k = quantize::quantize_q8k(x: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i16], stride: usize);
+    dot = float::dot(a: &[f32], b: &[f32]) -> f32;
+    dot_rows = float::dot_rows(rows: &[f32], x: &[f32], out: &mut [f32]);
+    axpy = vector::axpy(factor: f32, x: &[f32], y: &mut [f32]);
+    axpy_rows = vector::axpy_rows(factors: &[f32], rows: &[f32], y: &mut [f32]);
+    rms_norm = vector::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+    rope = vector::rope(x: &mut [f32], cos: &[f32], sin: &[f32]);
+    softmax = vector::softmax(x: &mut [f32]);
+    silu_mul = vector::silu_mul(gate: &mut [f32], up: &[f32]);
+    f32_to_f16 = vector::f32_to_f16(x: &[f32], out: &mut [u16]);
+    f16_to_f32 = vector::f16_to_f32(x: &[u16], out: &mut [f32]);
+}
