@@ -1,1 +1,24 @@
 //! The engine's face for browsers, through wasm-bindgen.
+//!
+//! Three classes reach JavaScript, and each hands over to the next:
+//!
+//! ```text
+//! ModelBuffer(len) --fill the bytes at ptr--> into_model() --> Model --session()--> Session
+//! ```
+//!
+//! The bytes of a model are written by JavaScript straight to the place where
+//! they stay: there is no second copy. A [`Session`] does one bounded step a
+//! call, so the caller decides after every token whether to go on. Nothing
+//! here fetches, stores, waits or keeps time; that is done in `pkg/`.
+//!
+//! Every error is a JavaScript `Error` with the engine's word for its kind in
+//! `code`, such as `invalid_model`.
+
+mod buffer;
+mod error;
+mod model;
+mod session;
+
+pub use buffer::ModelBuffer;
+pub use model::Model;
+pub use session::Session;

@@ -1,0 +1,146 @@
+// `chat.completions.create` in the shape of OpenAI's client, over a model that
+// runs here. Nothing is sent anywhere.
+
+import { abortError } from "./errors.js";
+import { progressReporter } from "./language-model.js";
+import { orderOf } from "./order.js";
+import { canonicalPrompt, freshSeed, refuseUnsupported } from "./prompt.js";
+import { Runtime } from "./runtime.js";
+
+/** Request fields that go to the engine under the same name. */
+const SAMPLING = [
+  "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "repeat_last_n",
+  "presence_penalty", "frequency_penalty", "seed", "max_tokens",
+];
+/** Fields that change nothing here. */
+const IGNORED = new Set(["model", "messages", "stream", "stream_options", "stop", "max_completion_tokens", "user", "metadata", "store"]);
+
+export class ChatClient {
+  #runtime;
+  #session;
+  #line = Promise.resolve();
+
+  constructor(runtime, session) {
+    this.#runtime = runtime;
+    this.#session = session;
+    this.chat = { completions: { create: (body, options) => this.#create(body, options) } };
+  }
+
+  /** Loads a model; takes the same `model`, `cache`, `sha256`, `signal` and `monitor` as LanguageModel.create. */
+  static async create(options = {}) {
+    const { signal, monitor, variant, contextMax } = options;
+    const progress = progressReporter(monitor);
+    const runtime = await Runtime.start({ order: orderOf(options), variant }, { signal, onProgress: progress?.onProgress });
+    try {
+      progress?.done();
+      const { session } = await runtime.request("open", { contextMax }, { signal });
+      return new ChatClient(runtime, session);
+    } catch (error) {
+      runtime.release();
+      throw error;
+    }
+  }
+
+  /** Gives the model's memory back. */
+  destroy() {
+    this.#runtime.release();
+  }
+
+  async #create(body, { signal } = {}) {
+    const { messages, stream = false, stream_options: streamOptions } = body;
+    const run = (onText, innerSignal) => this.#inTurn(() => this.#runtime.request(
+      "generate",
+      { session: this.#session, messages: chatMessages(messages), params: paramsOf(body) },
+      { signal: innerSignal, onEvent: (event) => event.event === "text" && onText(event.text) },
+    ));
+    chatMessages(messages);
+    paramsOf(body);
+    const head = {
+      id: `chatcmpl-${crypto.randomUUID()}`,
+      created: Math.floor(Date.now() / 1000),
+      model: this.#runtime.loaded.info.name,
+    };
+    if (stream) return chunks(head, run, signal, streamOptions?.include_usage === true);
+    let content = "";
+    const { finish, usage } = await run((text) => {
+      content += text;
+    }, signal);
+    return {
+      ...head,
+      object: "chat.completion",
+      choices: [{ index: 0, message: { role: "assistant", content }, logprobs: null, finish_reason: finish }],
+      usage: usageOf(usage),
+    };
+  }
+
+  #inTurn(action) {
+    const result = this.#line.then(action);
+    this.#line = result.catch(() => {});
+    return result;
+  }
+}
+
+function chatMessages(messages) {
+  if (!Array.isArray(messages) || messages.length === 0) throw new TypeError("messages must be a list with at least one message.");
+  return canonicalPrompt(messages, false);
+}
+
+function paramsOf(body) {
+  refuseUnsupported({ tools: body.tools, responseConstraint: body.response_format?.type !== "text" && body.response_format });
+  for (const field of Object.keys(body)) {
+    const known = SAMPLING.includes(field) || IGNORED.has(field) || field === "tools" || field === "response_format";
+    const one = field === "n" && body.n === 1;
+    if (!known && !one) throw new TypeError(`${field} is not supported here; leave it out.`);
+  }
+  const params = {};
+  for (const field of SAMPLING) if (body[field] != null) params[field] = body[field];
+  if (body.max_completion_tokens != null) params.max_tokens = body.max_completion_tokens;
+  if (body.stop != null) params.stop = [body.stop].flat();
+  params.seed ??= freshSeed();
+  return params;
+}
+
+function usageOf({ prompt_tokens, completion_tokens, cached_tokens }) {
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens: prompt_tokens + completion_tokens,
+    prompt_tokens_details: { cached_tokens },
+  };
+}
+
+/** The chunks of a streamed reply. Leaving the loop early aborts the reply. */
+async function* chunks(head, run, signal, includeUsage) {
+  const left = new AbortController();
+  const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
+  const chunk = (delta, finish_reason = null) => ({
+    ...head,
+    object: "chat.completion.chunk",
+    choices: [{ index: 0, delta, logprobs: null, finish_reason }],
+  });
+  const queue = [];
+  let wake = () => {};
+  let ended = false;
+  const whole = run((text) => {
+    queue.push(text);
+    wake();
+  }, both).finally(() => {
+    ended = true;
+    wake();
+  });
+  whole.catch(() => {}); // it is awaited below
+  try {
+    yield chunk({ role: "assistant", content: "" });
+    while (!ended || queue.length) {
+      if (queue.length) yield chunk({ content: queue.shift() });
+      else await new Promise((resolve) => {
+        wake = resolve;
+      });
+    }
+    const { finish, usage } = await whole;
+    yield chunk({}, finish);
+    if (includeUsage) yield { ...chunk({}), choices: [], usage: usageOf(usage) };
+  } finally {
+    left.abort(abortError());
+  }
+}

@@ -1,0 +1,53 @@
+// Loads the engine's WebAssembly into this thread.
+//
+// `meetara/engine` is the low door: the classes of the .wasm themselves, which
+// block the thread that calls them. Pages use `meetara`, which keeps them in a
+// worker.
+
+import { wasmSource } from "#platform";
+
+/** Builds of the engine, the fastest first. */
+export const VARIANTS = ["simd128", "scalar"];
+
+/** A module with one function: `i8x16.popcnt(i8x16.splat(0))`. */
+const SIMD128_PROBE = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, // magic, version
+  1, 5, 1, 96, 0, 1, 123, // type: () -> v128
+  3, 2, 1, 0, // one function
+  10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11, // i32.const 0; i8x16.splat; i8x16.popcnt; end
+);
+
+/** The fastest build that this JavaScript engine accepts. */
+export function pickVariant() {
+  return WebAssembly.validate(SIMD128_PROBE) ? "simd128" : "scalar";
+}
+
+// Written out, one address each, so that bundlers find the files.
+const BUILDS = {
+  simd128: {
+    glue: () => import("../dist/simd128/meetara_browser.js"),
+    wasm: new URL("../dist/simd128/meetara_browser_bg.wasm", import.meta.url),
+  },
+  scalar: {
+    glue: () => import("../dist/scalar/meetara_browser.js"),
+    wasm: new URL("../dist/scalar/meetara_browser_bg.wasm", import.meta.url),
+  },
+};
+
+/**
+ * Loads one build of the engine; a second call gives the same instance.
+ * @param {{ variant?: "simd128" | "scalar" }} [options] `variant` is for tests; without it the fastest is taken
+ */
+export async function loadEngine({ variant = pickVariant() } = {}) {
+  const build = BUILDS[variant];
+  if (!build) throw new TypeError(`no build of the engine is called ${variant}; there are ${VARIANTS.join(", ")}`);
+  const glue = await build.glue();
+  const { memory } = await glue.default({ module_or_path: await wasmSource(build.wasm) });
+  return {
+    variant,
+    memory,
+    ModelBuffer: glue.ModelBuffer,
+    /** The bytes of `buffer` as they stand now; the view ends when the memory grows. */
+    view: (buffer) => new Uint8Array(memory.buffer, buffer.ptr, buffer.len),
+  };
+}

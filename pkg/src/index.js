@@ -1,0 +1,5 @@
+// Small language models that run where this code runs.
+
+export { ChatClient } from "./chat.js";
+export { LanguageModel } from "./language-model.js";
+export { models } from "./models.js";

@@ -1,0 +1,362 @@
+// The W3C Prompt API's `LanguageModel` over our own runtime.
+//
+// The conversation is held here as a list of messages. Each prompt sends the
+// whole list; the engine finds what its KV cache already holds and evaluates
+// only the rest. One prompt runs at a time in a session, the others wait.
+
+import { openFile } from "#platform";
+import { abortError, quotaExceeded } from "./errors.js";
+import { models } from "./models.js";
+import { orderOf } from "./order.js";
+import { canonicalPrompt, directParams, freshSeed, refuseUnsupported, samplingParams } from "./prompt.js";
+import { Runtime } from "./runtime.js";
+
+const PRIVATE = Symbol("LanguageModel");
+
+/** Progress of a load: `loaded` goes from 0 to 1 as in the Prompt API; `bytes` and `bytesTotal` say how much. */
+class DownloadProgressEvent extends Event {
+  constructor(bytes, bytesTotal, loaded) {
+    super("downloadprogress");
+    this.loaded = loaded;
+    this.total = 1;
+    this.lengthComputable = true;
+    this.bytes = bytes;
+    this.bytesTotal = bytesTotal;
+  }
+}
+
+function withHandlerProperty(target, type) {
+  let handler = null;
+  Object.defineProperty(target, `on${type}`, {
+    get: () => handler,
+    set(next) {
+      if (handler) target.removeEventListener(type, handler);
+      handler = typeof next === "function" ? next : null;
+      if (handler) target.addEventListener(type, handler);
+    },
+    enumerable: true,
+  });
+}
+
+/** Calls `monitor` and gives the function that reports progress to it. */
+export function progressReporter(monitor) {
+  if (!monitor) return undefined;
+  const target = new EventTarget();
+  withHandlerProperty(target, "downloadprogress");
+  monitor(target);
+  let last = -1;
+  const report = (bytes, total, loaded) => {
+    if (loaded <= last) return;
+    last = loaded;
+    target.dispatchEvent(new DownloadProgressEvent(bytes, total, loaded));
+  };
+  let bytesLast = 0;
+  report(0, null, 0);
+  return {
+    onProgress(bytes, total) {
+      bytesLast = bytes;
+      // Without a known length, less than 1 until the end is there.
+      report(bytes, total, total ? bytes / total : bytes / (bytes + 8e6));
+    },
+    done: () => report(bytesLast, bytesLast, 1),
+  };
+}
+
+export class LanguageModel extends EventTarget {
+  #runtime;
+  #session;
+  #initial;
+  #history;
+  #sampling;
+  #options;
+  #contextWindow;
+  #contextUsage = 0;
+  #tail = Promise.resolve();
+  #destroyed = new AbortController();
+  #lastReply = null;
+
+  constructor(token, parts) {
+    if (token !== PRIVATE) throw new TypeError("Use LanguageModel.create().");
+    super();
+    withHandlerProperty(this, "contextoverflow");
+    this.#runtime = parts.runtime;
+    this.#session = parts.session;
+    this.#contextWindow = parts.contextWindow;
+    this.#initial = parts.initial;
+    this.#history = [...parts.history];
+    this.#sampling = parts.sampling;
+    this.#options = parts.options;
+    this.#contextUsage = parts.contextUsage ?? 0;
+  }
+
+  /**
+   * "available" when a model can be opened without the network, "downloadable"
+   * when it must be fetched, "unavailable" when this place cannot run it.
+   */
+  static async availability(options = {}) {
+    try {
+      refuseUnsupported(options);
+      samplingParams(options);
+    } catch (error) {
+      if (error instanceof DOMException) return "unavailable";
+      throw error;
+    }
+    const order = orderOf(options);
+    if (typeof WebAssembly !== "object") return "unavailable";
+    if (order.data) return "available";
+    const key = order.stored ?? order.key;
+    if (key && (await models.has(key))) return "available";
+    if (order.stored) return "unavailable";
+    const file = await openFile(order.url).catch(() => null);
+    await file?.close();
+    return file ? "available" : order.url.startsWith("file:") ? "unavailable" : "downloadable";
+  }
+
+  /** Loads a model and opens a session with it. See types/index.d.ts for the options. */
+  static async create(options = {}) {
+    refuseUnsupported(options);
+    const { signal, monitor, initialPrompts = [], variant, contextMax } = options;
+    signal?.throwIfAborted();
+    const sampling = samplingParams(options);
+    const initial = initialPrompts.length ? canonicalPrompt(initialPrompts, false) : [];
+    const order = orderOf(options);
+    const progress = progressReporter(monitor);
+    const runtime = await Runtime.start({ order, variant }, { signal, onProgress: progress?.onProgress });
+    try {
+      progress?.done();
+      const model = await LanguageModel.#open({ runtime, initial, history: [], sampling, options: { contextMax } }, signal);
+      signal?.addEventListener("abort", () => model.#end(signal.reason), { once: true });
+      return model;
+    } catch (error) {
+      runtime.release();
+      throw error;
+    }
+  }
+
+  static async #open(parts, signal) {
+    const { contextMax } = parts.options;
+    const opened = await parts.runtime.request("open", { contextMax }, { signal });
+    const model = new LanguageModel(PRIVATE, { ...parts, ...opened });
+    if (parts.initial.length && parts.contextUsage === undefined) {
+      model.#contextUsage = await model.#measure(parts.initial, false, signal);
+      if (model.#contextUsage >= model.#contextWindow) {
+        throw model.#quotaError("The initial prompts fill the whole context", model.#contextUsage);
+      }
+    }
+    return model;
+  }
+
+  /** Tokens of the context that the conversation takes. */
+  get contextUsage() {
+    return this.#contextUsage;
+  }
+
+  /** Tokens that the context holds. */
+  get contextWindow() {
+    return this.#contextWindow;
+  }
+
+  get temperature() {
+    return this.#sampling.params.temperature;
+  }
+
+  get topK() {
+    return this.#sampling.params.top_k;
+  }
+
+  get samplingMode() {
+    return this.#sampling.mode;
+  }
+
+  /** What the model's file says of itself. */
+  get info() {
+    return { ...this.#runtime.loaded.info };
+  }
+
+  /** Where the model came from: "store", "file", "network" or "data"; and whether it is kept for next time. */
+  get source() {
+    const { from, kept, variant } = this.#runtime.loaded;
+    return { from, kept, variant };
+  }
+
+  /** Memory that the engine holds for this model and all its sessions, in bytes. */
+  get memoryBytes() {
+    return this.#runtime.memoryBytes;
+  }
+
+  /** What the last reply cost, or null. */
+  get lastReply() {
+    return this.#lastReply;
+  }
+
+  /** Asks and waits for the whole reply. */
+  async prompt(input, options = {}) {
+    let text = "";
+    await this.#ask(input, options, (delta) => {
+      text += delta;
+    });
+    return text;
+  }
+
+  /** Asks; the stream gives the reply piece by piece. Cancelling it aborts. */
+  promptStreaming(input, options = {}) {
+    const cancel = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, cancel.signal]) : cancel.signal;
+    return new ReadableStream({
+      start: (controller) => {
+        this.#ask(input, { ...options, signal }, (delta) => controller.enqueue(delta)).then(
+          () => controller.close(),
+          (error) => {
+            if (!cancel.signal.aborted) controller.error(error);
+          },
+        );
+      },
+      cancel: () => cancel.abort(abortError()),
+    }, { highWaterMark: Infinity });
+  }
+
+  /** Adds messages without asking for a reply. */
+  append(input, { signal } = {}) {
+    return this.#inTurn(signal, async (both) => {
+      const messages = [...this.#history, ...canonicalPrompt(input, this.#hasMessages())];
+      const usage = await this.#measure([...this.#initial, ...messages], false, both);
+      if (usage >= this.#contextWindow) throw this.#overflow(usage);
+      this.#history = messages;
+      this.#contextUsage = usage;
+    });
+  }
+
+  /** Tokens that `input` would add to the context. */
+  async measureContextUsage(input, options = {}) {
+    refuseUnsupported(options);
+    const added = canonicalPrompt(input, this.#hasMessages());
+    const before = [...this.#initial, ...this.#history];
+    const all = await this.#measure([...before, ...added], false, options.signal);
+    return all - (before.length ? await this.#measure(before, false, options.signal) : 0);
+  }
+
+  /** A session with the same conversation that goes its own way. */
+  async clone({ signal } = {}) {
+    const both = this.#signals(signal);
+    both.throwIfAborted();
+    this.#runtime.retain();
+    try {
+      return await LanguageModel.#open({
+        runtime: this.#runtime,
+        initial: this.#initial,
+        history: this.#history,
+        sampling: this.#sampling,
+        options: this.#options,
+        contextUsage: this.#contextUsage,
+      }, both);
+    } catch (error) {
+      this.#runtime.release();
+      throw error;
+    }
+  }
+
+  /** Forgets the conversation but for the initial prompts. The engine's memory is kept for the next one. */
+  reset() {
+    return this.#inTurn(undefined, async (signal) => {
+      const usage = this.#initial.length ? await this.#measure(this.#initial, false, signal) : 0;
+      this.#history = [];
+      this.#contextUsage = usage;
+      this.#lastReply = null;
+    });
+  }
+
+  /** Ends the session; the last session of a model gives its memory back. */
+  destroy() {
+    this.#end(abortError("The session was destroyed."));
+  }
+
+  #end(reason) {
+    if (this.#destroyed.signal.aborted) return;
+    this.#destroyed.abort(reason);
+    this.#runtime.request("close", { session: this.#session }).catch(() => {}).finally(() => this.#runtime.release());
+  }
+
+  #hasMessages() {
+    return this.#initial.length + this.#history.length > 0;
+  }
+
+  #signals(signal) {
+    return signal ? AbortSignal.any([this.#destroyed.signal, signal]) : this.#destroyed.signal;
+  }
+
+  /** Runs `action` after everything that was asked before; an abort takes it out of the line. */
+  #inTurn(signal, action) {
+    const both = this.#signals(signal);
+    const result = this.#tail.then(() => {
+      both.throwIfAborted();
+      return action(both);
+    });
+    this.#tail = result.catch(() => {});
+    return both.aborted ? Promise.reject(both.reason) : rejectOnAbort(result, both);
+  }
+
+  async #measure(messages, reply, signal) {
+    const { tokens } = await this.#runtime.request("measure", { messages, reply }, { signal });
+    return tokens;
+  }
+
+  #quotaError(what, requested) {
+    const quota = this.#contextWindow;
+    return quotaExceeded(`${what}: ${requested} tokens of ${quota}. Shorten it or start a new session.`, { requested, quota });
+  }
+
+  #overflow(requested) {
+    this.dispatchEvent(new Event("contextoverflow"));
+    return this.#quotaError("The conversation no longer fits the context", requested);
+  }
+
+  async #ask(input, options, onText) {
+    refuseUnsupported(options);
+    const added = canonicalPrompt(input, this.#hasMessages());
+    const params = { ...this.#sampling.params, ...directParams(options) };
+    params.seed ??= freshSeed();
+    return this.#inTurn(options.signal, async (signal) => {
+      const history = [...this.#history, ...added];
+      const messages = [...this.#initial, ...history];
+      let text = "";
+      const onEvent = (event) => {
+        if (event.event !== "text") return;
+        text += event.text;
+        onText(event.text);
+      };
+      let reply;
+      try {
+        const request = { session: this.#session, messages, params };
+        reply = await this.#runtime.request("generate", request, { signal, onEvent });
+      } catch (error) {
+        if (error?.reason !== "context_overflow") throw error;
+        throw this.#overflow(await this.#measure(messages, true, signal));
+      }
+      const { finish, usage, firstTokenMs, decodeMs } = reply;
+      // The pair enters the conversation as a whole, or not at all.
+      this.#history = [...history, { role: "assistant", content: text }];
+      // The last token of a reply is not in the context yet, so the sum may be one more than fits.
+      this.#contextUsage = Math.min(usage.prompt_tokens + usage.completion_tokens, this.#contextWindow);
+      this.#lastReply = {
+        finish,
+        promptTokens: usage.prompt_tokens,
+        cachedTokens: usage.cached_tokens,
+        completionTokens: usage.completion_tokens,
+        firstTokenMs,
+        tokensPerSecond: usage.completion_tokens > 1 ? ((usage.completion_tokens - 1) * 1000) / decodeMs : null,
+      };
+      if (finish === "length" && this.#contextUsage >= this.#contextWindow) {
+        this.dispatchEvent(new Event("contextoverflow"));
+      }
+    });
+  }
+}
+
+/** `promise`, or the signal's reason as soon as it aborts. */
+function rejectOnAbort(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}

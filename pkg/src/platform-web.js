@@ -1,0 +1,50 @@
+// What the package needs of a browser: a dedicated worker, its own .wasm files,
+// and a moment in which messages can arrive.
+
+/**
+ * Starts the worker that holds the engine.
+ * @param {(message: any) => void} onMessage
+ * @param {(error: Error) => void} onFailure the worker could not start or died
+ */
+export function startWorker(onMessage, onFailure) {
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "meetara" });
+  worker.addEventListener("message", (event) => onMessage(event.data));
+  worker.addEventListener("error", (event) => {
+    event.preventDefault();
+    onFailure(new Error(event.message || "its script could not be loaded"));
+  });
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer),
+    terminate: () => worker.terminate(),
+    // A page is not kept open by its workers.
+    busy() {},
+    idle() {},
+  };
+}
+
+/** What `init` of the glue should be given: the address, so that it compiles while it streams. */
+export async function wasmSource(url) {
+  return url;
+}
+
+/** Files by path exist only in Node. */
+export async function openFile() {
+  return null;
+}
+
+/** The absolute address of a model, which is also its key in the store. */
+export function resolveModelUrl(model) {
+  return new URL(model, globalThis.location?.href).href;
+}
+
+const channel = new MessageChannel();
+const waiting = [];
+channel.port1.onmessage = () => waiting.shift()();
+
+/** Lets messages in: resolves in a new task. (A timer would be held back to 4 ms.) */
+export function turn() {
+  return new Promise((resolve) => {
+    waiting.push(resolve);
+    channel.port2.postMessage(null);
+  });
+}

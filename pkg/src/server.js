@@ -1,0 +1,133 @@
+// The worker's side: holds the engine and one model, answers requests.
+//
+//   request   { id, op, ... }      op: load, open, close, measure, generate, abort
+//   events    { id, event, ... }   event: progress, prefill, text
+//   answers   { id, result } or { id, error }
+//
+// Generation goes in steps of one token; between two steps messages are let
+// in, so an abort takes effect within one token. Requests to generate are
+// answered one after the other, in the order in which they came.
+
+import { turn } from "#platform";
+import { loadEngine } from "./engine.js";
+import { abortError, failure, toWire } from "./errors.js";
+import { loadModel } from "./source.js";
+import { openStore } from "./store.js";
+
+/** Between two progress events at least this much time passes. */
+const PROGRESS_EVERY_MS = 50;
+
+/**
+ * @param {(message: object) => void} post
+ * @param {(receive: (message: any) => void) => void} listen
+ */
+export function serve(post, listen) {
+  let engine = null;
+  let model = null;
+  let dead = false;
+  let nextSession = 1;
+  /** @type {Map<number, any>} */
+  const sessions = new Map();
+  /** Ids of requests under way, and of those among them that were aborted. */
+  const active = new Set();
+  const aborted = new Set();
+  let line = Promise.resolve();
+
+  const ops = {
+    async load(id, { variant, order }) {
+      engine = await loadEngine({ variant });
+      const store = order.key || order.stored ? await openStore() : null;
+      const loaded = await loadModel({ engine, store, progress: progressOf(id) }, order);
+      model = loaded.model;
+      return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant, memoryBytes: memoryBytes() };
+    },
+
+    open(_id, { contextMax }) {
+      const session = model.session(contextMax);
+      sessions.set(nextSession, session);
+      return { session: nextSession++, contextWindow: session.context_len, memoryBytes: memoryBytes() };
+    },
+
+    close(_id, { session }) {
+      sessions.get(session)?.free();
+      sessions.delete(session);
+      return { memoryBytes: memoryBytes() };
+    },
+
+    measure(_id, { messages, reply }) {
+      return { tokens: model.count_chat(messages, reply) };
+    },
+
+    generate(id, request) {
+      const result = line.then(() => generate(id, request));
+      line = result.catch(() => {});
+      return result;
+    },
+  };
+
+  async function generate(id, { session: number, messages, params }) {
+    await turn();
+    if (aborted.has(id)) throw abortError();
+    const session = sessions.get(number);
+    if (dead || !session) throw failure("stopped", "This session is closed.");
+    const began = performance.now();
+    session.start_chat(messages, params);
+    let first = 0;
+    for (;;) {
+      const step = session.step();
+      if (step.type === "prefill") {
+        post({ id, event: "prefill", done: step.done, total: step.total });
+      } else {
+        first ||= performance.now();
+        if (step.text) post({ id, event: "text", text: step.text });
+      }
+      if (step.type === "done") {
+        const ended = performance.now();
+        return {
+          finish: step.finish,
+          usage: step.usage,
+          firstTokenMs: first - began,
+          decodeMs: ended - first,
+          memoryBytes: memoryBytes(),
+        };
+      }
+      await turn();
+      if (aborted.has(id)) throw abortError();
+      if (!sessions.has(number)) throw failure("stopped", "This session is closed.");
+    }
+  }
+
+  function memoryBytes() {
+    return engine.memory.buffer.byteLength;
+  }
+
+  function progressOf(id) {
+    let last = -Infinity;
+    return (bytes, total) => {
+      const now = performance.now();
+      if (bytes !== total && now - last < PROGRESS_EVERY_MS) return;
+      last = now;
+      post({ id, event: "progress", bytes, total });
+    };
+  }
+
+  listen(async ({ id, op, ...request }) => {
+    if (op === "abort") {
+      if (active.has(id)) aborted.add(id);
+      return;
+    }
+    active.add(id);
+    try {
+      if (dead) throw failure("stopped", "The engine has stopped. Create the model again to go on.");
+      if (op !== "load" && !model) throw failure("stopped", "No model is loaded.");
+      post({ id, result: await ops[op](id, request) });
+    } catch (error) {
+      // After a trap the memory of the module is in an unknown state.
+      if (error instanceof WebAssembly.RuntimeError) dead = true;
+      post({ id, error: toWire(error) });
+    } finally {
+      active.delete(id);
+      aborted.delete(id);
+    }
+  });
+}

@@ -1,0 +1,81 @@
+// The engine's own classes, and the same bits from every build.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { VARIANTS, loadEngine, pickVariant } from "../src/engine.js";
+import { TINY_CONTEXT, tinyBytes } from "./support.mjs";
+
+function load(engine, bytes) {
+  const buffer = new engine.ModelBuffer(bytes.length);
+  engine.view(buffer).set(bytes);
+  return buffer.into_model();
+}
+
+describe("engine", () => {
+  test("the logits of both builds are the same bits", async () => {
+    const logits = [];
+    for (const variant of VARIANTS) {
+      const engine = await loadEngine({ variant });
+      const model = load(engine, tinyBytes);
+      const session = model.session();
+      const tokens = model.tokenize("The river runs past the old mill", false);
+      logits.push(Buffer.from(session.eval_tokens(tokens).buffer));
+      assert.ok(new Float32Array(logits.at(-1).buffer).every(Number.isFinite));
+      session.free();
+      model.free();
+    }
+    assert.equal(logits.length, 2);
+    assert.ok(logits[0].equals(logits[1]));
+  });
+
+  test("a step at a time", async () => {
+    const model = load(await loadEngine(), tinyBytes);
+    const session = model.session(64);
+    assert.equal(session.context_len, 64);
+    const started = session.start_chat([{ role: "user", content: "Hello" }], { temperature: 0, max_tokens: 3 });
+    assert.equal(started.prompt_tokens, model.count_chat([{ role: "user", content: "Hello" }], true));
+    const types = [];
+    for (;;) {
+      const step = session.step();
+      types.push(step.type);
+      if (step.type === "done") {
+        assert.deepEqual(step.usage, { prompt_tokens: started.prompt_tokens, completion_tokens: 3, cached_tokens: 0 });
+        assert.equal(step.finish, "length");
+        break;
+      }
+    }
+    assert.equal(types[0], "prefill");
+    assert.ok(types.includes("token"));
+    assert.throws(() => session.step(), { code: "invalid_request" });
+  });
+
+  test("errors carry a code, and the engine goes on", async () => {
+    const engine = await loadEngine();
+    assert.throws(() => load(engine, Buffer.from("GGUF, but no more of it")), { code: "invalid_model" });
+    assert.throws(() => new engine.ModelBuffer(-1), { code: "invalid_request" });
+    assert.throws(() => new engine.ModelBuffer(2 ** 40), { code: "out_of_memory" });
+    assert.throws(() => new engine.ModelBuffer(2 ** 31 - 1), { code: "out_of_memory" });
+    const model = load(engine, tinyBytes);
+    const session = model.session();
+    assert.throws(() => session.start_chat([{ role: "user" }], {}), { code: "invalid_request" });
+    assert.throws(() => session.start_chat([{ role: "user", content: "x" }], { temprature: 1 }), { code: "invalid_request" });
+    assert.throws(() => session.start_chat([{ role: "user", content: "x ".repeat(TINY_CONTEXT * 2) }], {}), { code: "context_overflow" });
+    assert.throws(() => session.eval_tokens(new Uint32Array([1e6])), { code: "invalid_request" });
+  });
+
+  test("freed memory is used again", async () => {
+    const engine = await loadEngine();
+    for (let i = 0; i < 3; i += 1) load(engine, tinyBytes).free();
+    const before = engine.memory.buffer.byteLength;
+    for (let i = 0; i < 20; i += 1) {
+      const model = load(engine, tinyBytes);
+      model.session().free();
+      model.free();
+    }
+    assert.ok(engine.memory.buffer.byteLength <= before + 2e6, `grew from ${before} to ${engine.memory.buffer.byteLength}`);
+  });
+
+  test("the fastest build is chosen", () => {
+    assert.equal(pickVariant(), "simd128");
+  });
+});

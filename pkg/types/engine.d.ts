@@ -1,0 +1,93 @@
+/**
+ * The engine itself, in this thread: every call blocks until it is done.
+ * For tests and for those who bring their own worker. Objects hold memory
+ * until `free()`.
+ */
+
+import type { ModelInfo } from "./index.js";
+
+export type Variant = "simd128" | "scalar";
+
+export interface EngineMessage {
+  role: string;
+  content: string;
+}
+
+/** The engine's parameters; what is left out has the engine's default (plain sampling at temperature 1, seed 0). */
+export interface GenerateParams {
+  temperature?: number;
+  top_k?: number;
+  top_p?: number;
+  min_p?: number;
+  repeat_penalty?: number;
+  repeat_last_n?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  seed?: number;
+  max_tokens?: number;
+  stop?: string[];
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  cached_tokens: number;
+}
+
+export type Step =
+  | { type: "prefill"; done: number; total: number }
+  | { type: "token"; id: number; text: string }
+  | { type: "done"; finish: "stop" | "length"; text: string; usage: Usage };
+
+/** Errors thrown by these classes have the engine's word for their kind in `code`. */
+export interface EngineError extends Error {
+  readonly code: string;
+}
+
+/** Memory for a model's file: fill `engine.view(buffer)`, then `into_model()`. */
+export declare class ModelBuffer {
+  constructor(len: number);
+  readonly ptr: number;
+  readonly len: number;
+  into_model(): Model;
+  free(): void;
+}
+
+export declare class Model {
+  info(): ModelInfo;
+  /** A conversation; at most `context_max` tokens of context. */
+  session(context_max?: number): Session;
+  /** Tokens of a chat; `reply`: with the words that begin a reply. */
+  count_chat(messages: EngineMessage[], reply: boolean): number;
+  /** Token ids of a plain text. */
+  tokenize(text: string, special: boolean): Uint32Array;
+  free(): void;
+}
+
+export declare class Session {
+  readonly context_len: number;
+  start_chat(messages: EngineMessage[], params?: GenerateParams): { prompt_tokens: number; cached_tokens: number };
+  start_text(text: string, params?: GenerateParams): { prompt_tokens: number; cached_tokens: number };
+  step(): Step;
+  /** Starts afresh, evaluates the tokens and gives the logits of the last, one for each token of the vocabulary. */
+  eval_tokens(tokens: Uint32Array): Float32Array;
+  /** Logits of the last evaluated token. */
+  logits(): Float32Array;
+  memory_bytes(): number;
+  free(): void;
+}
+
+export interface Engine {
+  readonly variant: Variant;
+  readonly memory: WebAssembly.Memory;
+  readonly ModelBuffer: typeof ModelBuffer;
+  /** The buffer's bytes where they stand; the view ends when the memory grows. */
+  view(buffer: ModelBuffer): Uint8Array;
+}
+
+/** Builds of the engine, the fastest first. */
+export const VARIANTS: Variant[];
+/** The fastest build that this JavaScript engine accepts. */
+export function pickVariant(): Variant;
+/** Loads one build; a second call gives the same instance. */
+export function loadEngine(options?: { variant?: Variant }): Promise<Engine>;

@@ -1,0 +1,264 @@
+/**
+ * Small language models that run where this code runs.
+ *
+ * `LanguageModel` has the shape of the W3C Prompt API; what is added to it is
+ * marked "Ours". `ChatClient` has the shape of OpenAI's client.
+ */
+
+/** What can be opened: an address, bytes in some form, or an entry of `models.list()`. */
+export type ModelSource =
+  | string
+  | URL
+  | Blob
+  | ArrayBuffer
+  | ArrayBufferView
+  | ReadableStream<Uint8Array>
+  | Pick<StoredModel, "key">;
+
+export type Availability = "unavailable" | "downloadable" | "downloading" | "available";
+export type Role = "system" | "user" | "assistant";
+export type SamplingMode = "most-predictable" | "predictable" | "balanced" | "creative" | "most-creative";
+
+export interface LanguageModelMessage {
+  role: Role;
+  content: string | { type: "text"; value: string }[];
+}
+export type LanguageModelPrompt = string | LanguageModelMessage[];
+
+/** Fired while a model loads. `loaded` goes from 0 to 1; `total` is always 1. */
+export interface DownloadProgressEvent extends Event {
+  readonly loaded: number;
+  readonly total: 1;
+  readonly lengthComputable: true;
+  /** Ours: bytes that have arrived. */
+  readonly bytes: number;
+  /** Ours: bytes of the whole file, null while unknown. */
+  readonly bytesTotal: number | null;
+}
+
+export interface CreateMonitor extends EventTarget {
+  ondownloadprogress: ((event: DownloadProgressEvent) => void) | null;
+  addEventListener(
+    type: "downloadprogress",
+    listener: (event: DownloadProgressEvent) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/** Ours: finer control of the reply; the names are the engine's, in camel case. */
+export interface ReplyOptions {
+  topP?: number;
+  minP?: number;
+  repeatPenalty?: number;
+  repeatLastN?: number;
+  presencePenalty?: number;
+  frequencyPenalty?: number;
+  /** The same seed, file and conversation give the same reply. Fresh for each reply when left out. */
+  seed?: number;
+  /** The most tokens of a reply; without it a reply may go on until the context is full. */
+  maxTokens?: number;
+  /** Strings that end the reply. They are not part of it. */
+  stop?: string | string[];
+}
+
+export interface LoadOptions {
+  model: ModelSource;
+  /**
+   * Ours: whether to keep the model on this device. For an address the default is true and the key is the
+   * address; a string is a key of your own, and the only way to keep a file, a buffer or a stream.
+   */
+  cache?: boolean | string;
+  /** Ours: the name to show in `models.list()`. */
+  name?: string;
+  /** Ours: the SHA-256 that the file must have, 64 hexadecimal digits. */
+  sha256?: string;
+  /** Ours: the most tokens of context to take memory for. Default: the model's own, at most 4,096. */
+  contextMax?: number;
+  /** Ours, for tests: the build of the engine. Default: the fastest that runs here. */
+  variant?: "simd128" | "scalar";
+  signal?: AbortSignal;
+  monitor?: (monitor: CreateMonitor) => void;
+}
+
+export interface LanguageModelCreateOptions extends LoadOptions, ReplyOptions {
+  initialPrompts?: LanguageModelMessage[];
+  /** Give either this, or `temperature` and `topK`. Default "balanced". */
+  samplingMode?: SamplingMode;
+  /** 0 takes the likeliest token every time. */
+  temperature?: number;
+  topK?: number;
+  expectedInputs?: { type: "text"; languages?: string[] }[];
+  expectedOutputs?: { type: "text"; languages?: string[] }[];
+}
+
+export interface LanguageModelPromptOptions extends ReplyOptions {
+  /** Aborts within one token; the prompt and its reply then leave the session. */
+  signal?: AbortSignal;
+}
+
+/** Ours: what a model's file says of itself. */
+export interface ModelInfo {
+  name: string;
+  architecture: string;
+  /** Length of the file in bytes. */
+  file_bytes: number;
+  /** Number of weights. */
+  parameters: number;
+  /** The longest context that the model was made for, in tokens. */
+  context_len: number;
+  /** Whether the file carries a chat template. */
+  chat: boolean;
+}
+
+/** Ours: what a reply cost. */
+export interface ReplyStats {
+  /** "stop": the model ended its turn. "length": maxTokens or the end of the context was reached. */
+  finish: "stop" | "length";
+  promptTokens: number;
+  /** Tokens of the prompt that did not have to be evaluated again. */
+  cachedTokens: number;
+  completionTokens: number;
+  /** From the start of the work to the first token. */
+  firstTokenMs: number;
+  /** Of the tokens after the first; null for a reply of one token. */
+  tokensPerSecond: number | null;
+}
+
+/**
+ * Errors are DOMExceptions with the Prompt API's names (or a TypeError or RangeError for a wrong argument).
+ * Ours: `reason` is a stable word, one of `invalid_model`, `unsupported_model`, `invalid_request`,
+ * `context_overflow`, `out_of_memory`, `template`, `internal`, `network`, `incomplete`, `checksum`,
+ * `not_found`, `aborted`, `stopped`. A QuotaExceededError has `requested` and `quota`, in tokens.
+ */
+export interface MeetaraError extends DOMException {
+  readonly reason?: string;
+  readonly requested?: number;
+  readonly quota?: number;
+}
+
+export class LanguageModel extends EventTarget {
+  private constructor();
+  static availability(options: Omit<LanguageModelCreateOptions, "signal" | "monitor">): Promise<Availability>;
+  static create(options: LanguageModelCreateOptions): Promise<LanguageModel>;
+
+  prompt(input: LanguageModelPrompt, options?: LanguageModelPromptOptions): Promise<string>;
+  /** The reply in pieces as they are made (not the text so far). Cancelling the stream aborts. */
+  promptStreaming(input: LanguageModelPrompt, options?: LanguageModelPromptOptions): ReadableStream<string>;
+  append(input: LanguageModelPrompt, options?: { signal?: AbortSignal }): Promise<void>;
+  measureContextUsage(input: LanguageModelPrompt, options?: { signal?: AbortSignal }): Promise<number>;
+  clone(options?: { signal?: AbortSignal }): Promise<LanguageModel>;
+  destroy(): void;
+
+  /** Ours: forgets the conversation but for the initial prompts. */
+  reset(): Promise<void>;
+
+  readonly contextUsage: number;
+  readonly contextWindow: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly samplingMode: SamplingMode | null;
+  oncontextoverflow: ((event: Event) => void) | null;
+
+  /** Ours. */
+  readonly info: ModelInfo;
+  /** Ours: where the model came from, whether it is kept for next time, and the engine's build. */
+  readonly source: {
+    from: "store" | "file" | "network" | "data";
+    kept: boolean;
+    variant: "simd128" | "scalar";
+  };
+  /** Ours: memory of the engine for this model and all its sessions, in bytes. */
+  readonly memoryBytes: number;
+  /** Ours: what the last reply cost. */
+  readonly lastReply: ReplyStats | null;
+}
+
+/** A model kept on this device. */
+export interface StoredModel {
+  /** The absolute address that it was fetched from, or the key given as `cache`. */
+  key: string;
+  name: string;
+  bytes: number;
+  sha256?: string;
+  /** ISO 8601. */
+  savedAt: string;
+}
+
+export const models: {
+  /** All of them, the newest first. */
+  list(): Promise<StoredModel[]>;
+  has(key: string): Promise<boolean>;
+  delete(key: string): Promise<void>;
+};
+
+export interface ChatMessage {
+  role: Role;
+  content: string | { type: "text"; text: string }[];
+}
+
+export interface ChatRequest {
+  /** Accepted and ignored: the client has one model. */
+  model?: string;
+  messages: ChatMessage[];
+  stream?: boolean;
+  stream_options?: { include_usage?: boolean };
+  temperature?: number;
+  top_p?: number;
+  top_k?: number;
+  min_p?: number;
+  repeat_penalty?: number;
+  repeat_last_n?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  seed?: number;
+  max_tokens?: number;
+  max_completion_tokens?: number;
+  stop?: string | string[];
+}
+
+export interface ChatUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  created: number;
+  model: string;
+  choices: {
+    index: 0;
+    message: { role: "assistant"; content: string };
+    logprobs: null;
+    finish_reason: "stop" | "length";
+  }[];
+  usage: ChatUsage;
+}
+
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  choices: {
+    index: 0;
+    delta: { role?: "assistant"; content?: string };
+    logprobs: null;
+    finish_reason: "stop" | "length" | null;
+  }[];
+  usage?: ChatUsage;
+}
+
+export class ChatClient {
+  private constructor();
+  static create(options: LoadOptions): Promise<ChatClient>;
+  readonly chat: {
+    readonly completions: {
+      create(body: ChatRequest & { stream: true }, options?: { signal?: AbortSignal }): Promise<AsyncGenerator<ChatCompletionChunk>>;
+      create(body: ChatRequest & { stream?: false }, options?: { signal?: AbortSignal }): Promise<ChatCompletion>;
+    };
+  };
+  destroy(): void;
+}

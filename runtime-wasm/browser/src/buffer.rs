@@ -1,0 +1,75 @@
+//! Memory for a model's file, filled by JavaScript in place.
+
+use meetara_engine::Error;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::error::{JsResult, to_js};
+use crate::model::Model;
+
+/// The largest file that can be asked for, in bytes: `isize::MAX` on wasm32.
+const LEN_MAX: f64 = 2_147_483_647.0;
+
+/// A model's file on its way into memory: exactly `len` bytes, zero at first.
+#[wasm_bindgen]
+pub struct ModelBuffer {
+    /// The file, `len` bytes; its capacity is its length.
+    bytes: Vec<u8>,
+}
+
+#[wasm_bindgen]
+impl ModelBuffer {
+    /// Memory for a file of `len` bytes.
+    ///
+    /// # Errors
+    /// `invalid_request` if `len` is not a whole number of bytes,
+    /// `out_of_memory` if the browser gives no memory of that size.
+    #[wasm_bindgen(constructor)]
+    pub fn new(len: f64) -> JsResult<ModelBuffer> {
+        if !(len >= 0.0 && len.fract() == 0.0) {
+            return Err(to_js(Error::invalid_request(
+                "the length of a model must be a whole number of bytes",
+            )));
+        }
+        let no_memory = || {
+            to_js(Error::out_of_memory(format!(
+                "no memory for a model of {len} bytes: close other pages or choose a smaller model"
+            )))
+        };
+        if len > LEN_MAX {
+            return Err(no_memory());
+        }
+        // Exact by the two checks above.
+        let len_bytes = len as usize;
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(len_bytes)
+            .map_err(|_| no_memory())?;
+        bytes.resize(len_bytes, 0);
+        Ok(ModelBuffer { bytes })
+    }
+
+    /// Where the first byte stands in the module's memory.
+    ///
+    /// A view made over it is cut off whenever the memory grows, so make a
+    /// new view for each write.
+    #[wasm_bindgen(getter)]
+    #[must_use]
+    pub fn ptr(&mut self) -> usize {
+        self.bytes.as_mut_ptr() as usize
+    }
+
+    /// Length of the file in bytes.
+    #[wasm_bindgen(getter)]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Turns the filled bytes into the model; they stay where they are.
+    ///
+    /// # Errors
+    /// As `meetara_engine::model::Model::load`; the memory is given back.
+    pub fn into_model(self) -> JsResult<Model> {
+        Model::load(self.bytes)
+    }
+}

@@ -1,0 +1,140 @@
+//! One conversation, advanced a token at a time.
+
+use meetara_engine::generate::{Finish, GenerateParams, Session as EngineSession, Step, Usage};
+use meetara_engine::template::Message;
+use serde::Serialize;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::error::{JsResult, bad_argument, to_js};
+
+/// A conversation with its KV cache.
+#[wasm_bindgen]
+pub struct Session {
+    inner: EngineSession,
+}
+
+/// [`Step`] as JavaScript sees it: an object whose `type` says which.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum StepObject {
+    Prefill {
+        done: u32,
+        total: u32,
+    },
+    Token {
+        id: u32,
+        text: String,
+    },
+    Done {
+        finish: Finish,
+        text: String,
+        usage: Usage,
+    },
+}
+
+impl From<Step> for StepObject {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Prefill { done, total } => Self::Prefill { done, total },
+            Step::Token { id, text } => Self::Token { id, text },
+            Step::Done {
+                finish,
+                text,
+                usage,
+            } => Self::Done {
+                finish,
+                text,
+                usage,
+            },
+        }
+    }
+}
+
+/// A plain JavaScript object: structs become objects, 64-bit numbers become numbers.
+pub(crate) fn to_value<T: Serialize>(value: &T) -> JsResult<JsValue> {
+    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
+    value
+        .serialize(&serializer)
+        .map_err(|e| bad_argument("result", e))
+}
+
+impl Session {
+    pub(crate) fn new(inner: EngineSession) -> Session {
+        Session { inner }
+    }
+}
+
+fn params_from(params: JsValue) -> JsResult<GenerateParams> {
+    if params.is_undefined() {
+        return Ok(GenerateParams::default());
+    }
+    serde_wasm_bindgen::from_value(params).map_err(|e| bad_argument("params", e))
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// Tokens that the context holds.
+    #[wasm_bindgen(getter)]
+    #[must_use]
+    pub fn context_len(&self) -> usize {
+        self.inner.context_max() as usize
+    }
+
+    /// Starts a reply to a chat, `[{role, content}]`; gives `{prompt_tokens, cached_tokens}`.
+    ///
+    /// # Errors
+    /// `invalid_request`, `template` or `context_overflow`.
+    pub fn start_chat(&mut self, messages: JsValue, params: JsValue) -> JsResult<JsValue> {
+        let messages: Vec<Message> =
+            serde_wasm_bindgen::from_value(messages).map_err(|e| bad_argument("messages", e))?;
+        let started = self
+            .inner
+            .start_chat(&messages, &params_from(params)?)
+            .map_err(to_js)?;
+        to_value(&started)
+    }
+
+    /// Starts the continuation of a text; gives `{prompt_tokens, cached_tokens}`.
+    ///
+    /// # Errors
+    /// `invalid_request` or `context_overflow`.
+    pub fn start_text(&mut self, text: &str, params: JsValue) -> JsResult<JsValue> {
+        let started = self
+            .inner
+            .start_text(text, &params_from(params)?)
+            .map_err(to_js)?;
+        to_value(&started)
+    }
+
+    /// Does one bounded piece of work and says what it was:
+    /// `{type: "prefill", done, total}`, `{type: "token", id, text}` or
+    /// `{type: "done", finish, text, usage}`.
+    ///
+    /// # Errors
+    /// `invalid_request` if no reply was started or it is done.
+    pub fn step(&mut self) -> JsResult<JsValue> {
+        let step = self.inner.step().map_err(to_js)?;
+        to_value(&StepObject::from(step))
+    }
+
+    /// Starts afresh, evaluates `tokens` and gives the logits of the last, `(n_vocab)`.
+    ///
+    /// # Errors
+    /// `invalid_request` for an unknown token or none, `context_overflow`.
+    pub fn eval_tokens(&mut self, tokens: &[u32]) -> JsResult<Vec<f32>> {
+        Ok(self.inner.eval_tokens(tokens).map_err(to_js)?.to_vec())
+    }
+
+    /// Logits of the last evaluated token, `(n_vocab)`.
+    #[must_use]
+    pub fn logits(&self) -> Vec<f32> {
+        self.inner.logits().to_vec()
+    }
+
+    /// Memory of the KV cache and the working buffers, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.memory_bytes()
+    }
+}

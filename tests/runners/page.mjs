@@ -1,0 +1,415 @@
+// Drives the built page in Debian's Chromium, served by the real meetara-host.
+//
+//   node tests/runners/page.mjs [--screenshot docs/page.png] [--shots DIR]
+//
+// Needs: `cargo xtask wasm`, `web/dist` (npm run build), the host's binary.
+// MEETARA_HOST names another binary, MEETARA_COMPONENT its engine.
+//
+// Between browser and host stands a small relay, so that the network can be
+// cut for real, a download can be cut half-way, and every request is counted.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, request as httpRequest } from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { chromium } from "playwright-core";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const { values: options } = parseArgs({ options: { screenshot: { type: "string" }, shots: { type: "string" } } });
+
+const SHIPPED = "models/pocket/meetara-pocket-q4_k_m.gguf";
+const TINY = join(root, "tests/vectors/tiny/tiny-f32.gguf");
+const PROMPT = "Tell me something kind about today.";
+/** Time for a load or a reply; the machine may be busy. */
+const PATIENCE_MS = 60_000;
+
+const folder = mkdtempSync(join(tmpdir(), "meetara-page-"));
+
+/** A folder of models as the host serves it: the shipped one, or in its place the tiny one. */
+function prepareModels() {
+  const models = join(folder, "models");
+  mkdirSync(join(models, "pocket"), { recursive: true });
+  const shipped = join(root, SHIPPED);
+  if (!existsSync(shipped)) console.log(`NOTE: ${SHIPPED} is not there; a tiny model of random weights stands in for it`);
+  copyFileSync(existsSync(shipped) ? shipped : TINY, join(folder, SHIPPED));
+  const bytes = readFileSync(TINY);
+  const own = join(folder, "my own model.gguf");
+  const cut = join(folder, "cut in two.gguf");
+  const text = join(folder, "notes.gguf");
+  writeFileSync(own, bytes);
+  writeFileSync(cut, bytes.subarray(0, bytes.length >> 1));
+  writeFileSync(text, "These are notes, not a model.");
+  return { models, own, cut, text, bytes };
+}
+
+/** Starts the host on free ports; gives the address of the page. */
+async function startHost(models) {
+  const target = resolve(root, process.env.CARGO_TARGET_DIR ?? "target");
+  const binary = process.env.MEETARA_HOST ?? join(target, "release/meetara-host");
+  if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build --release -p meetara-host, or set MEETARA_HOST`);
+  const component = process.env.MEETARA_COMPONENT ?? join(target, "wasm/meetara_component.wasm");
+  const web = join(root, "web/dist");
+  if (!existsSync(join(web, "index.html"))) throw new Error("web/dist is missing: run `npm run build` in web/");
+  const args = ["--web-port", "0", "--rest-port", "0", "--models", models, "--web-dir", web];
+  if (existsSync(component)) args.push("--component", component);
+  const child = spawn(binary, args, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, MEETARA_LOG: "warn" } });
+  for await (const line of createInterface(child.stdout)) {
+    const [, address] = /^web (http:\S+)$/.exec(line) ?? [];
+    if (!address) continue;
+    child.stdout.resume();
+    return { address, child };
+  }
+  throw new Error("the host ended before it served the page");
+}
+
+/** Passes requests on to the host, and counts them by path. */
+async function startRelay(host, cutBytes) {
+  const counts = new Map();
+  let sockets = new Set();
+  const server = createServer((incoming, outgoing) => {
+    counts.set(incoming.url, (counts.get(incoming.url) ?? 0) + 1);
+    if (incoming.url === "/models/cut.gguf") {
+      outgoing.setHeader("content-length", cutBytes.length);
+      outgoing.write(cutBytes.subarray(0, cutBytes.length >> 1), () => setTimeout(() => outgoing.destroy(), 50));
+      return;
+    }
+    const onward = httpRequest(new URL(incoming.url, host), { method: incoming.method, headers: incoming.headers }, (answer) => {
+      outgoing.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(outgoing);
+    });
+    onward.on("error", () => outgoing.destroy());
+    incoming.pipe(onward);
+  });
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
+  const listen = (port) => new Promise((done) => server.listen(port, "127.0.0.1", done));
+  await listen(0);
+  const { port } = server.address();
+  return {
+    origin: `http://127.0.0.1:${port}`,
+    count: (path) => counts.get(path) ?? 0,
+    async cut() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((done) => server.close(done));
+      sockets = new Set();
+    },
+    mend: () => listen(port),
+  };
+}
+
+let passed = 0;
+let failed = 0;
+
+/** One step of the story. Later steps go on from where it left the page. */
+async function step(name, action) {
+  try {
+    await action();
+    passed += 1;
+    console.log(`ok      ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED  ${name}\n${String(error?.stack ?? error).replace(/^/gm, "        ")}`);
+    if (page && options.shots) await page.screenshot({ path: join(options.shots, `failed-${failed}.png`) }).catch(() => {});
+  }
+}
+
+let page = null;
+const shot = async (name) => {
+  if (options.shots) await page.screenshot({ path: join(options.shots, `${name}.png`) });
+};
+
+const state = (wanted) => page.waitForFunction((s) => document.body.dataset.state === s, wanted, { timeout: PATIENCE_MS, polling: 20 });
+const lastReply = () => page.locator(".message.reply").last();
+const replyText = () => lastReply().locator(".text").innerText();
+
+/** Sends a prompt by keyboard. */
+async function send(text) {
+  await page.locator("#input").fill(text);
+  await page.keyboard.press("Enter");
+}
+
+/** Sends a prompt and waits for the whole reply; gives its text. */
+async function ask(text) {
+  const before = await page.locator(".message.reply").count();
+  await send(text);
+  await page.waitForFunction((n) => document.querySelectorAll(".message.reply").length > n, before, { timeout: PATIENCE_MS });
+  await state("ready");
+  return replyText();
+}
+
+async function newChat() {
+  await page.locator("#new-chat").click();
+  await page.locator("#welcome").waitFor();
+}
+
+async function openFile(path) {
+  await page.locator("#model-button").click();
+  await page.locator("#file").setInputFiles(path);
+}
+
+async function openAddress(address) {
+  await page.locator("#model-button").click();
+  await page.locator("#url").fill(address);
+  await page.locator("#url-form button").click();
+}
+
+async function story(context, relay, files) {
+  const foreign = [];
+  const errors = [];
+  context.on("request", (request) => {
+    if (!/^(blob|data):/.test(request.url()) && new URL(request.url()).origin !== relay.origin) foreign.push(request.url());
+  });
+  const openPage = async () => {
+    page = await context.newPage();
+    page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+    page.on("pageerror", (error) => errors.push(String(error)));
+    await page.goto(relay.origin, { waitUntil: "load" });
+  };
+
+  await step("the page opens, names itself and says what it is", async () => {
+    await openPage();
+    assert.equal(await page.title(), "MeeTARA Lab");
+    const disclosure = await page.locator("#disclosure").innerText();
+    assert.match(disclosure, /You are talking to an AI; everything runs on this device/);
+    await state("ready");
+    assert.equal(await page.locator("#model-name").innerText(), "MeeTARA Pocket");
+    assert.ok(await page.evaluate(() => crossOriginIsolated), "the page is not isolated");
+    await shot("welcome");
+  });
+
+  await step("a reply appears word by word", async () => {
+    await page.evaluate(() => {
+      globalThis.seen = [];
+      new MutationObserver(() => {
+        const text = document.querySelector(".message.reply:last-of-type .text")?.textContent ?? "";
+        if (text !== globalThis.seen.at(-1)) globalThis.seen.push(text);
+      }).observe(document.querySelector("#messages"), { subtree: true, childList: true, characterData: true });
+    });
+    const text = await ask(PROMPT);
+    const seen = (await page.evaluate(() => globalThis.seen)).filter(Boolean);
+    assert.ok(seen.length >= 8, `only ${seen.length} states of the reply were seen`);
+    for (let i = 1; i < seen.length; i += 1) assert.ok(seen[i].startsWith(seen[i - 1]), "the reply did not only grow");
+    assert.equal(seen.at(-1).trim(), text.trim());
+    await shot("reply");
+  });
+
+  await step("speed, first word, memory and context are shown", async () => {
+    assert.match(await page.locator("#stat-first").innerText(), /^[\d.]+ m?s$/);
+    assert.match(await page.locator("#stat-speed").innerText(), /^[\d.]+ tokens\/s$/);
+    assert.match(await page.locator("#stat-memory").innerText(), /^[\d.]+ MB$/);
+    assert.match(await page.locator("#stat-context").innerText(), /^[\d,]+ of [\d,]+$/);
+  });
+
+  await step("a reply is stopped half-way, by button and by key", async () => {
+    for (const stop of [() => page.locator("#stop").click(), () => page.keyboard.press("Escape")]) {
+      await newChat();
+      await slowDown(page, 6);
+      await send(PROMPT);
+      await page.waitForFunction(() => (document.querySelector(".message.reply:last-of-type .text")?.textContent.length ?? 0) > 3, null, { timeout: PATIENCE_MS, polling: 10 });
+      await stop();
+      await state("ready");
+      await slowDown(page, 1);
+      const partial = await replyText();
+      await new Promise((done) => setTimeout(done, 300));
+      assert.equal(await replyText(), partial, "the reply went on after it was stopped");
+      assert.match(await lastReply().locator(".note").innerText(), /^Stopped/);
+    }
+    await newChat();
+    assert.ok((await ask("And now?")).length > 0);
+  });
+
+  await step("after a reload the model comes from this device", async () => {
+    const fetched = relay.count(`/${SHIPPED}`);
+    assert.equal(fetched, 1);
+    await page.reload();
+    await state("ready");
+    await ask(PROMPT);
+    assert.equal(relay.count(`/${SHIPPED}`), fetched);
+    assert.equal(await page.locator(".message").count(), 2, "something of the chat before was kept");
+  });
+
+  await step("it answers with the network cut, and after a reload without network", async () => {
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await relay.cut();
+    await context.setOffline(true);
+    assert.ok((await ask("Are you still there?")).length > 0);
+    await page.reload();
+    await state("ready");
+    assert.ok((await ask("And now?")).length > 0);
+    await shot("offline");
+    await context.setOffline(false);
+    await relay.mend();
+  });
+
+  await step("two tabs use the stored model at once", async () => {
+    const first = page;
+    await openPage();
+    await state("ready");
+    assert.ok((await ask("In the second tab")).length > 0);
+    await page.close();
+    page = first;
+    await newChat();
+    assert.ok((await ask("In the first tab")).length > 0);
+  });
+
+  await step("a model from a file is opened, and found again after a reload", async () => {
+    await newChat();
+    await openFile(files.own);
+    await page.waitForFunction(() => document.querySelector("#model-name").textContent === "my own model.gguf", null, { timeout: PATIENCE_MS });
+    await state("ready");
+    assert.ok((await ask("Hello")).length > 0);
+    await page.reload();
+    await state("ready");
+    assert.equal(await page.locator("#model-name").innerText(), "my own model.gguf");
+    await page.locator("#model-button").click();
+    await page.locator("#model-list li").nth(1).waitFor();
+    assert.match(await page.locator("#model-list li").nth(1).innerText(), /my own model\.gguf\s+0\.9 MB, on this device, open now/);
+    await shot("models");
+    await page.keyboard.press("Escape");
+  });
+
+  await step("a cut file is refused in words, and the chat goes on", async () => {
+    await openFile(files.cut);
+    await page.locator("#notice .card").waitFor();
+    const words = await page.locator("#notice").innerText();
+    assert.match(words, /cut in two\.gguf cannot be opened/);
+    assert.match(words, /damaged/);
+    await shot("cut");
+    assert.ok((await ask("Still fine?")).length > 0);
+  });
+
+  await step("a file that is no model is refused in words", async () => {
+    await openFile(files.text);
+    await page.locator("#notice .card").waitFor();
+    assert.match(await page.locator("#notice").innerText(), /not a GGUF file/);
+    assert.ok((await page.locator("#model-name").innerText()) === "my own model.gguf");
+  });
+
+  await step("a download that is cut leaves nothing behind", async () => {
+    await openAddress("/models/cut.gguf");
+    await page.locator("#notice .card").waitFor();
+    assert.match(await page.locator("#notice").innerText(), /cut\.gguf did not arrive whole/);
+    const stored = await page.evaluate(async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("meetara-models");
+      const names = [];
+      for await (const name of folder.keys()) names.push(name);
+      return names;
+    });
+    assert.equal(stored.filter((name) => name.endsWith(".json")).length, 2, stored.join(" "));
+    assert.equal(stored.filter((name) => name.endsWith(".gguf")).length, 2, stored.join(" "));
+  });
+
+  await step("an address with nothing there, and one of another host, are refused in words", async () => {
+    await openAddress("/models/none.gguf");
+    await page.locator("#notice .card").waitFor();
+    assert.match(await page.locator("#notice").innerText(), /404/);
+    await openAddress("https://example.org/model.gguf");
+    assert.match(await page.locator("#url").evaluate((element) => element.validationMessage), /own host only/);
+    await page.keyboard.press("Escape");
+    await page.locator("#models-close").click({ timeout: 2000 }).catch(() => {});
+    assert.ok((await ask("Still fine?")).length > 0);
+  });
+
+  await step("a full context is said, loses nothing, and a new chat goes on", async () => {
+    await newChat();
+    // The tiny model never ends its turn, so one reply fills its context of 256 tokens.
+    await ask("Go on until the end");
+    await page.locator("#notice .card").waitFor();
+    assert.match(await page.locator("#notice").innerText(), /This chat is full/);
+    await send("One more question");
+    await page.locator("#notice .card").waitFor();
+    await state("ready");
+    assert.equal(await page.locator("#input").inputValue(), "One more question", "what was written is lost");
+    assert.equal(await page.locator(".message").count(), 2);
+    await shot("full");
+    await page.locator("#notice .button", { hasText: "New chat" }).click();
+    await page.locator("#welcome").waitFor();
+    assert.ok((await ask("A new beginning")).length > 0);
+  });
+
+  await step("a stored model is deleted", async () => {
+    await page.locator("#model-button").click();
+    await page.getByRole("button", { name: "Delete my own model.gguf from this device" }).click();
+    await page.waitForFunction(() => document.querySelectorAll("#model-list li").length === 1);
+    await page.keyboard.press("Escape");
+    await page.reload();
+    await state("ready");
+    assert.equal(await page.locator("#model-name").innerText(), "MeeTARA Pocket");
+  });
+
+  await step("it fits a telephone, in the dark", async () => {
+    await page.setViewportSize({ width: 360, height: 640 });
+    await page.emulateMedia({ colorScheme: "dark" });
+    await ask("Hello");
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(overflow, 0);
+    assert.ok(await page.locator("#send").isVisible());
+    await shot("phone");
+    await page.emulateMedia({ colorScheme: null });
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
+  await step("nothing was asked of any other host", async () => {
+    assert.deepEqual(foreign, []);
+  });
+
+  await step("no error on the console but those of the bad days", async () => {
+    const unexpected = errors.filter((text) => !/Failed to load resource|ERR_INTERNET_DISCONNECTED/.test(text));
+    assert.deepEqual(unexpected, []);
+  });
+}
+
+/** Slows the page's scripts down, so that there is a half-way to stop at. */
+async function slowDown(target, rate) {
+  const session = await target.context().newCDPSession(target);
+  await session.send("Emulation.setCPUThrottlingRate", { rate });
+  await session.detach();
+}
+
+/** The picture of the README: a first answer of the shipped model. */
+async function takePicture(browser, origin, path) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, deviceScaleFactor: 2, colorScheme: "light" });
+  page = await context.newPage();
+  await page.goto(origin);
+  await state("ready");
+  await ask("I slept badly. What could help tonight?");
+  mkdirSync(dirname(path), { recursive: true });
+  await page.screenshot({ path });
+  await context.close();
+}
+
+async function main() {
+  const files = prepareModels();
+  if (options.shots) mkdirSync(options.shots, { recursive: true });
+  const host = await startHost(files.models);
+  const relay = await startRelay(host.address, files.bytes);
+  const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", headless: true, args: ["--no-sandbox"] });
+  try {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light" });
+    context.setDefaultTimeout(PATIENCE_MS);
+    await story(context, relay, files);
+    await context.close();
+    if (options.screenshot) await takePicture(browser, relay.origin, resolve(options.screenshot));
+  } finally {
+    await browser.close();
+    host.child.kill();
+    await relay.cut();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  failed += 1;
+  console.log(String(error?.stack ?? error));
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;

@@ -1,0 +1,105 @@
+// The list of messages on the page. Nothing of it is stored.
+
+import { byId, make, makeButton } from "./dom.js";
+
+/** A reply that is being written. */
+export interface ReplyView {
+  /** Adds a piece of text. */
+  write(delta: string): void;
+  /** The reply is complete: shows what it cost, or why it ended early. */
+  finish(note: string): void;
+  /** Takes it from the page. */
+  remove(): void;
+  readonly text: string;
+}
+
+const scroller = byId("scroller", HTMLElement);
+const list = byId("messages", HTMLOListElement);
+const welcome = byId("welcome", HTMLElement);
+
+/** How close to the end still counts as following the reply, in CSS pixels. */
+const FOLLOW_PX = 80;
+
+function following(): boolean {
+  return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < FOLLOW_PX;
+}
+
+export function scrollToEnd(): void {
+  scroller.scrollTop = scroller.scrollHeight;
+}
+
+function add(item: HTMLLIElement): void {
+  welcome.hidden = true;
+  list.hidden = false;
+  list.append(item);
+  scrollToEnd();
+}
+
+/** Adds what the user wrote; gives a function that takes it away again. */
+export function addUserMessage(text: string): () => void {
+  const item = make("li", "message user");
+  item.append(make("span", "hidden", "You: "), make("p", "text", text));
+  add(item);
+  return () => {
+    item.remove();
+    showWelcomeIfEmpty();
+  };
+}
+
+/** Adds an empty reply to write into. */
+export function addReply(): ReplyView {
+  const item = make("li", "message reply");
+  // While it is busy screen readers wait; then they read it as a whole.
+  item.setAttribute("aria-busy", "true");
+  const body = make("p", "text");
+  const text = document.createTextNode("");
+  body.append(text, make("span", "caret"));
+  item.append(make("span", "hidden", "AI: "), body);
+  add(item);
+  return {
+    write(delta) {
+      const follow = following();
+      text.appendData(delta);
+      if (follow) scrollToEnd();
+    },
+    finish(note) {
+      const follow = following();
+      item.removeAttribute("aria-busy");
+      const foot = make("div", "foot");
+      const copy = makeButton("Copy", "link", () => {
+        void navigator.clipboard.writeText(text.data).then(() => {
+          copy.textContent = "Copied";
+        });
+      });
+      foot.append(make("span", "note", note), copy);
+      item.append(foot);
+      if (follow) scrollToEnd();
+    },
+    remove() {
+      item.remove();
+      showWelcomeIfEmpty();
+    },
+    get text() {
+      return text.data;
+    },
+  };
+}
+
+/** A line across the conversation. */
+export function addDivider(text: string): void {
+  if (list.childElementCount > 0) add(make("li", "divider", text));
+}
+
+export function clearConversation(): void {
+  list.replaceChildren();
+  showWelcomeIfEmpty();
+}
+
+export function isEmpty(): boolean {
+  return list.childElementCount === 0;
+}
+
+function showWelcomeIfEmpty(): void {
+  welcome.hidden = !isEmpty();
+  list.hidden = isEmpty();
+}

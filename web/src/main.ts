@@ -1,0 +1,211 @@
+// The page: opens a model, sends what the user writes, shows the reply as it comes.
+
+import type { LanguageModel } from "meetara";
+import { addDivider, addReply, addUserMessage, clearConversation, isEmpty, scrollToEnd } from "./conversation.js";
+import { announce, byId, makeButton } from "./dom.js";
+import { setUpModelsDialog } from "./models-dialog.js";
+import { clearNotice, showNotice } from "./notice.js";
+import { firstChoice, keyOf, nameOf, open, type Choice } from "./opener.js";
+import { allowOwnScripts, keepPageOffline } from "./platform.js";
+import { count, megabytes, milliseconds, openingError, perSecond, replyError } from "./words.js";
+
+const SUGGESTIONS = [
+  "I slept badly. What could help tonight?",
+  "Suggest a simple, healthy breakfast.",
+  "How do I start a hard conversation?",
+];
+
+const composer = byId("composer", HTMLFormElement);
+const input = byId("input", HTMLTextAreaElement);
+const sendButton = byId("send", HTMLButtonElement);
+const stopButton = byId("stop", HTMLButtonElement);
+const newChatButton = byId("new-chat", HTMLButtonElement);
+const modelName = byId("model-name", HTMLSpanElement);
+
+let session: LanguageModel | null = null;
+let sessionKey: string | null = null;
+let opening = false;
+/** Counts chats, so that a reply that outlives its chat does not touch the next. */
+let chat = 0;
+/** Set while a reply is being made. */
+let reply: AbortController | null = null;
+
+allowOwnScripts();
+keepPageOffline();
+setUpModelsDialog((choice) => void openModel(choice), () => sessionKey);
+setUpComposer();
+void firstChoice().then(openModel);
+
+async function openModel(choice: Choice): Promise<void> {
+  if (opening) return;
+  opening = true;
+  reply?.abort();
+  clearNotice();
+  update();
+  try {
+    // The old model stays until the new one is there, so a bad file loses nothing.
+    const next = await open(choice);
+    chat += 1;
+    session?.destroy();
+    session = next;
+    sessionKey = keyOf(choice);
+    const name = nameOf(choice);
+    modelName.textContent = name;
+    addDivider(`Now talking to ${name}. It has not seen what is above.`);
+    announce(`${name} is ready.`);
+    showStats();
+  } catch (error) {
+    const again = { label: "Try again", run: () => void openModel(choice) };
+    const menu = { label: "Choose a model", run: () => byId("model-button", HTMLButtonElement).click() };
+    showNotice(openingError(error, nameOf(choice)), choice.kind === "file" ? [menu] : [again, menu]);
+  } finally {
+    opening = false;
+    update();
+    input.focus({ preventScroll: true });
+  }
+}
+
+async function send(): Promise<void> {
+  const text = input.value.trim();
+  if (!text || !session || reply || opening) return;
+  const model = session;
+  const current = chat;
+  reply = new AbortController();
+  clearNotice();
+  input.value = "";
+  resize();
+  update();
+
+  const removeMessage = addUserMessage(text);
+  const view = addReply();
+  const takeBack = () => {
+    view.remove();
+    removeMessage();
+    if (!input.value) input.value = text;
+    resize();
+  };
+  const began = performance.now();
+  let first = 0;
+  let last = 0;
+  let pieces = 0;
+  const speed = () => (pieces > 1 ? ((pieces - 1) * 1000) / (last - first) : null);
+  try {
+    const reader = model.promptStreaming(text, { signal: reply.signal }).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      last = performance.now();
+      first ||= last;
+      pieces += 1;
+      view.write(value);
+      showStats({ firstMs: first - began, rate: speed() });
+    }
+    const stats = model.lastReply;
+    const rate = stats?.tokensPerSecond ?? speed();
+    view.finish(noteOf(first - began, rate, stats?.completionTokens ?? pieces));
+    showStats({ firstMs: first - began, rate });
+    announce("The reply is complete.");
+    if (stats?.finish === "length") contextFull(model);
+  } catch (error) {
+    if (reply.signal.aborted) {
+      if (current !== chat) {
+        view.finish("Stopped");
+      } else if (!view.text) {
+        takeBack();
+      } else {
+        view.finish(`Stopped · ${noteOf(first - began, speed(), pieces)}`);
+        // An aborted pair leaves the session; what can be read should be remembered too.
+        await model.append([{ role: "user", content: text }, { role: "assistant", content: view.text }]).catch(() => {});
+      }
+      announce("The reply was stopped.");
+    } else {
+      takeBack();
+      if ((error as Error).name === "QuotaExceededError") contextFull(model);
+      else showNotice(replyError(error), [{ label: "Open the model again", run: () => void firstChoice().then(openModel) }]);
+    }
+  } finally {
+    reply = null;
+    update();
+    input.focus({ preventScroll: true });
+  }
+}
+
+function contextFull(model: LanguageModel): void {
+  showNotice({
+    title: "This chat is full",
+    text: `The model can keep ${count(model.contextWindow)} tokens in mind, and this chat has used them. Everything above stays here to read and copy. Start a new chat to go on.`,
+  }, [{ label: "New chat", run: () => void newChat() }]);
+}
+
+async function newChat(): Promise<void> {
+  chat += 1;
+  reply?.abort();
+  clearNotice();
+  clearConversation();
+  await session?.reset().catch(() => {});
+  showStats();
+  update();
+  input.focus();
+}
+
+function noteOf(firstMs: number, rate: number | null, tokens: number): string {
+  const parts = [`${count(tokens)} tokens`];
+  if (rate !== null && Number.isFinite(rate)) parts.push(perSecond(rate));
+  if (firstMs > 0) parts.push(`first word after ${milliseconds(firstMs)}`);
+  return parts.join(" · ");
+}
+
+function showStats(last?: { firstMs: number; rate: number | null }): void {
+  const set = (id: string, text: string) => {
+    byId(id, HTMLElement).textContent = text;
+  };
+  set("stat-first", last ? milliseconds(last.firstMs) : "–");
+  set("stat-speed", last?.rate && Number.isFinite(last.rate) ? perSecond(last.rate) : "–");
+  set("stat-memory", session ? megabytes(session.memoryBytes) : "–");
+  set("stat-context", session ? `${count(session.contextUsage)} of ${count(session.contextWindow)}` : "–");
+}
+
+/** Shows what can be done now. */
+function update(): void {
+  sendButton.hidden = reply !== null;
+  sendButton.disabled = !session || opening || !input.value.trim();
+  stopButton.hidden = reply === null;
+  newChatButton.disabled = isEmpty();
+  document.body.dataset.state = opening ? "opening" : reply ? "replying" : session ? "ready" : "empty";
+}
+
+function resize(): void {
+  input.style.height = "auto";
+  input.style.height = `${input.scrollHeight}px`;
+  update();
+}
+
+function setUpComposer(): void {
+  composer.addEventListener("submit", (event) => {
+    event.preventDefault();
+    void send();
+  });
+  input.addEventListener("input", resize);
+  input.addEventListener("keydown", (event) => {
+    // While an input method composes a word, Enter belongs to it.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    void send();
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && reply) reply.abort();
+  });
+  stopButton.addEventListener("click", () => reply?.abort());
+  newChatButton.addEventListener("click", () => void newChat());
+  byId("suggestions", HTMLUListElement).append(...SUGGESTIONS.map((text) => {
+    const item = document.createElement("li");
+    item.append(makeButton(text, "suggestion", () => {
+      input.value = text;
+      resize();
+      void send();
+    }));
+    return item;
+  }));
+  new ResizeObserver(scrollToEnd).observe(composer);
+  update();
+}

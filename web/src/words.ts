@@ -1,0 +1,71 @@
+// Numbers and errors as a person reads them.
+
+/** What to show for an error: what happened, and what to do. */
+export interface Words {
+  title: string;
+  text: string;
+}
+
+export function megabytes(bytes: number): string {
+  const mb = bytes / 1e6;
+  return `${mb.toFixed(mb < 100 ? 1 : 0)} MB`;
+}
+
+export function milliseconds(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+export function perSecond(rate: number): string {
+  return `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`;
+}
+
+export function count(n: number): string {
+  return n.toLocaleString("en");
+}
+
+function reasonOf(error: unknown): string {
+  const { reason, name } = error as { reason?: string; name?: string };
+  return reason ?? name ?? "";
+}
+
+/** An error while a model was opened. */
+export function openingError(error: unknown, what: string): Words {
+  const detail = error instanceof Error ? error.message : String(error);
+  switch (reasonOf(error)) {
+    case "invalid_model":
+      return { title: `${what} cannot be opened`, text: `The file is damaged or is not a model. ${detail}` };
+    case "unsupported_model":
+      return { title: `${what} is of a kind that does not run here`, text: `${detail} Choose a llama-family chat model in GGUF form.` };
+    case "out_of_memory":
+      return { title: `${what} is too large for this browser`, text: `${detail} Choose a smaller model, or close other tabs and try again.` };
+    case "incomplete":
+      return { title: `${what} did not arrive whole`, text: `${detail} Nothing was kept of it.` };
+    case "network":
+      return {
+        title: `${what} could not be fetched`,
+        text: navigator.onLine === false
+          ? "There is no network, and this model is not kept on this device yet. Connect once, or open a file."
+          : detail,
+      };
+    case "checksum":
+      return { title: `${what} is not the file that was expected`, text: detail };
+    case "not_found":
+      return { title: `${what} is not here any more`, text: detail };
+    default:
+      return { title: `${what} could not be opened`, text: detail };
+  }
+}
+
+/** An error while a reply was made. */
+export function replyError(error: unknown): Words {
+  const detail = error instanceof Error ? error.message : String(error);
+  switch (reasonOf(error)) {
+    case "template":
+      return { title: "This model cannot hold a chat", text: `${detail} Choose a model made for chat.` };
+    case "internal":
+    case "stopped":
+      return { title: "The engine stopped", text: "Your messages are still here. Open the model again to go on." };
+    default:
+      return { title: "No reply could be made", text: detail };
+  }
+}
