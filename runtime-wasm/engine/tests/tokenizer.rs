@@ -134,6 +134,9 @@ fn spm_text_and_special_tokens() {
         tokenizer.encode("<s>a[X Y]a", Special::Parse).unwrap(),
         [1, 8, 3, 8]
     );
+    let plain = tokenizer.encode("[X Y]<s>", Special::Text).unwrap();
+    assert_eq!(plain[0], 3, "user-defined tokens are found in plain text");
+    assert!(!plain.contains(&1), "control tokens are not");
     assert_eq!(decode(&tokenizer, &[1, 8, 6, 9, 4, 5, 3, 0]), " a bé[X Y]");
     assert_eq!(
         (tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()),

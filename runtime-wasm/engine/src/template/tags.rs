@@ -153,7 +153,10 @@ fn string_len(bytes: &[u8]) -> usize {
 mod tests {
     use super::{Tag, next_tag, prepare};
 
-    fn tags(source: &str) -> Vec<(&str, bool, usize)> {
+    /// A tag's text, whether it is a block, its tokens.
+    type Found<'s> = (&'s str, bool, usize);
+
+    fn tags(source: &str) -> Vec<Found<'_>> {
         let mut from = 0;
         let next = || {
             let Tag {
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn tags_end_where_the_lexer_ends_them() {
-        let cases: [(&str, &[(&str, bool, usize)]); 9] = [
+        let cases: [(&str, &[Found<'_>]); 9] = [
             ("no { tag } %}", &[]),
             (
                 "a{{ b.c }}d{%- if e -%}",

@@ -106,7 +106,8 @@ impl Tokenizer {
         end_of_generation.sort_unstable();
         end_of_generation.dedup();
         Ok(Self {
-            specials: specials(&vocab)?,
+            specials: special_set(&vocab, &[Kind::Control, Kind::UserDefined, Kind::Unknown])?,
+            user_defined: special_set(&vocab, &[Kind::UserDefined])?,
             vocab,
             algorithm,
             bos,
@@ -192,14 +193,9 @@ fn special_id(gguf: &Gguf, name: &str, n_tokens: usize) -> Result<Option<u32>> {
     }
 }
 
-/// The tokens that are looked for in prompts.
-fn specials(vocab: &Vocab) -> Result<SpecialSet> {
-    let is_special = |id: &u32| {
-        matches!(
-            vocab.kind(*id),
-            Some(Kind::Control | Kind::UserDefined | Kind::Unknown)
-        )
-    };
+/// The tokens of `kinds`, to be looked for in texts.
+fn special_set(vocab: &Vocab, kinds: &[Kind]) -> Result<SpecialSet> {
+    let is_special = |id: &u32| vocab.kind(*id).is_some_and(|kind| kinds.contains(&kind));
     let ids: Vec<u32> = (0..vocab.len() as u32).filter(is_special).collect();
     if let Some(id) = ids
         .iter()

@@ -33,7 +33,9 @@ use spm::Spm;
 pub use stream::Utf8Stream;
 use vocab::{Kind, Vocab};
 
-/// What becomes of the text of special tokens (control, user-defined, unknown) in [`Tokenizer::encode`].
+/// What becomes of the text of control tokens, and of the unknown token, in [`Tokenizer::encode`].
+///
+/// User-defined tokens are found either way, as in llama.cpp: the model saw them in plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
     /// It becomes their id: for prompts that a chat template wrote.
@@ -47,8 +49,10 @@ pub enum Special {
 pub struct Tokenizer {
     vocab: Vocab,
     algorithm: Algorithm,
-    /// The tokens that [`Special::Parse`] finds.
+    /// Control, user-defined and unknown tokens: what [`Special::Parse`] finds.
     specials: SpecialSet,
+    /// User-defined tokens: what [`Special::Text`] finds.
+    user_defined: SpecialSet,
     bos: Option<u32>,
     eos: Option<u32>,
     eot: Option<u32>,
@@ -130,12 +134,12 @@ impl Tokenizer {
             Algorithm::Bpe(_) => Scratch::Bpe(bpe::Scratch::default()),
             Algorithm::Spm(_) => Scratch::Spm(spm::Scratch::default()),
         };
-        if special == Special::Text {
-            self.encode_plain(text, true, &mut scratch, &mut ids)?;
-            return Ok(ids);
-        }
+        let set = match special {
+            Special::Parse => &self.specials,
+            Special::Text => &self.user_defined,
+        };
         let (mut rest, mut begins) = (text, true);
-        while let Some((at, id)) = self.specials.find(rest, |id| self.vocab.text(id)) {
+        while let Some((at, id)) = set.find(rest, |id| self.vocab.text(id)) {
             let (before, from) = rest.split_at(at);
             self.encode_plain(before, begins, &mut scratch, &mut ids)?;
             ids.push(id);
@@ -202,7 +206,8 @@ impl Tokenizer {
             Algorithm::Bpe(bpe) => bpe.memory_bytes(),
             Algorithm::Spm(spm) => spm.memory_bytes(),
         };
-        self.vocab.memory_bytes() + algorithm + self.specials.memory_bytes()
+        let sets = self.specials.memory_bytes() + self.user_defined.memory_bytes();
+        self.vocab.memory_bytes() + algorithm + sets
     }
 
     fn encode_plain(
