@@ -474,6 +474,12 @@ fn rules_of_the_format() {
             "`t`",
         ),
         (
+            "elements overflow",
+            raw(&[], &[row("t", &[half, half / 2], 12, 0)]),
+            ErrorKind::TooLarge,
+            "`t`",
+        ),
+        (
             "negative dim",
             raw(&[], &[row("t", &[u64::MAX - 31], 8, 0)]),
             ErrorKind::TooLarge,
