@@ -10,6 +10,7 @@
 //! CPU back end; the module `kernels` says how, and `conformance` holds the
 //! one number that tells two builds apart.
 
+pub mod conformance;
 pub mod error;
 pub mod generate;
 pub mod kernels;

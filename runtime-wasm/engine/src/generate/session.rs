@@ -276,6 +276,26 @@ impl Session {
         Ok(&self.logits)
     }
 
+    /// Evaluates one more token after those in the cache, and returns the
+    /// logits after it: (n_vocab). A reply in the making is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an id outside the
+    /// vocabulary, [`ErrorKind::ContextOverflow`](crate::ErrorKind::ContextOverflow) when the context
+    /// is full, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
+    pub fn append_token(&mut self, token: u32) -> Result<&[f32]> {
+        let max = self.cache.len_max();
+        if self.tokens.len() == max {
+            return Err(Error::context_overflow(format!(
+                "the context of {max} tokens is full; shorten the conversation"
+            )));
+        }
+        self.reply = None;
+        self.forward(&[token])?;
+        self.last_logits(1);
+        Ok(&self.logits)
+    }
+
     /// Forgets everything, evaluates `tokens` and hands `on_row` each index
     /// together with the logits after that token: (n_vocab).
     ///
@@ -304,6 +324,22 @@ impl Session {
         let last = (tokens.len() - 1) % COLUMNS_MAX % SCORE_COLUMNS;
         self.logits
             .copy_from_slice(&rows[last * n_vocab..][..n_vocab]);
+        Ok(())
+    }
+
+    /// Forgets all but the first `len` tokens, and a reply in the making.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when the cache holds fewer.
+    pub fn rewind(&mut self, len: usize) -> Result<()> {
+        if len > self.tokens.len() {
+            return Err(Error::invalid_request(format!(
+                "the cache holds {} tokens, so it cannot keep {len}",
+                self.tokens.len()
+            )));
+        }
+        self.tokens.truncate(len);
+        self.reply = None;
         Ok(())
     }
 
