@@ -351,3 +351,15 @@ fn any_block_decodes() {
         }
     }
 }
+
+/// At a tie Q8_0 rounds away from zero (the K types' searches round to even).
+#[test]
+fn ties() {
+    let mut x = [0.0; 32];
+    x[..6].copy_from_slice(&[127.0, 0.5, 1.5, 2.5, -0.5, -2.5]);
+    let blocks = quantize(GgmlType::Q8_0, &x, 32, None).expect("one block");
+    assert_eq!(
+        dequantize(GgmlType::Q8_0, &blocks, 32).expect("one block")[..6],
+        [127.0, 1.0, 2.0, 3.0, -1.0, -3.0]
+    );
+}
