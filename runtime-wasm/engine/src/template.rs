@@ -1,10 +1,8 @@
 //! The chat template of a model: messages to the text of a prompt.
 //!
 //! Templates are Jinja, written for Python's `transformers`. They run in
-//! `minijinja`, set up as there: `trim_blocks`, `lstrip_blocks`, Python's
-//! methods of strings and maps, `raise_exception`, `tojson` as Python writes
-//! JSON, loop controls, and `{% generation %}` as a block without effect. The
-//! variables are `messages`, `add_generation_prompt`, `bos_token`,
+//! `minijinja`, set up as there (`jinja`), with `{% generation %}` as a block
+//! without effect. The variables are `messages`, `add_generation_prompt`, `bos_token`,
 //! `eos_token`, and `tools` and `documents`, which are none. `strftime_now` is
 //! not defined, as the engine has no clock: templates that ask whether it is
 //! defined take their other way, others end in an error that says so.
@@ -13,12 +11,13 @@
 //! length of their tags (`tags`) and another that of their output. What is not bounded is the memory of a text that
 //! a template doubles again and again: the sandbox around the engine ends that.
 
+mod jinja;
 mod tags;
 
 use std::io;
 
 use meetara_format::Gguf;
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind as Kind, context};
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +32,6 @@ const NAME: &str = "chat";
 /// templates in use take a few thousand and some hundreds.
 const FUEL: u64 = 200_000;
 const FUEL_PER_MESSAGE: u64 = 10_000;
-/// Macros and blocks within one another. Templates in use have three; the stack of wasm is 1 MiB.
-const RECURSION_MAX: usize = 32;
 /// The longest output: this, and so many times what the messages hold.
 const OUTPUT_BYTES: usize = 1 << 20;
 const OUTPUT_PER_CONTENT: usize = 4;
@@ -101,14 +98,7 @@ impl ChatTemplate {
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let source = tags::prepare(source)
             .map_err(|why| Error::template(format!("the chat template cannot be run: {why}")))?;
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_recursion_limit(RECURSION_MAX);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_filter("tojson", to_json);
+        let mut environment = jinja::environment();
         environment
             .add_template_owned(NAME, source.clone())
             .map_err(|error| explain(&error, &source))?;
@@ -193,67 +183,6 @@ impl io::Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// `raise_exception(message)`: how a template refuses messages.
-fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
-    Err(minijinja::Error::new(Kind::BadInclude, message))
-}
-
-/// `value | tojson(indent=None)`, with Python's spaces after `,` and `:`.
-fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let indent = indent.map(|width| " ".repeat(width.min(16)));
-    let mut json = Vec::new();
-    let written = match &indent {
-        Some(indent) => {
-            let format = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(
-                &mut json, format,
-            ))
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(
-            &mut json, PythonJson,
-        )),
-    };
-    let unfit = || minijinja::Error::new(Kind::BadSerialization, "");
-    written.map_err(|_| unfit())?;
-    String::from_utf8(json)
-        .map(Value::from)
-        .map_err(|_| unfit())
-}
-
-/// `{"a": 1, "b": [2, 3]}`
-struct PythonJson;
-
-impl serde_json::ser::Formatter for PythonJson {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
     }
 }
 

@@ -200,8 +200,8 @@ fn what_templates_expect_of_transformers() {
             "{\"a\": [1, 2.5, null, true], \"b\": \"<é\\\"\"}",
         ),
         (
-            "{{ {'a': [1]} | tojson(indent=2) }}",
-            "{\n  \"a\": [\n    1\n  ]\n}",
+            "{{ {'a': [1, {}], 'b': []} | tojson(indent=2) }}",
+            "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}",
         ),
         (
             "{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% else %}no clock{% endif %}",
