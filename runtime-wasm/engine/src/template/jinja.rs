@@ -2,9 +2,8 @@
 //! `trim_blocks`, `lstrip_blocks`, loop controls, Python's methods of strings and
 //! maps, `raise_exception`, and `tojson` as Python writes JSON.
 //!
-//! Of Jinja's filters and tests these are the ones that chat templates use. All
-//! of them would make the module of the browser a fifth larger, which each
-//! visitor pays for.
+//! Of Jinja's filters and tests these are the ones that chat templates use; the
+//! rest, sorting above all, would add 15 kB gzip to the module of the browser.
 
 use std::io;
 
