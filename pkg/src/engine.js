@@ -48,6 +48,6 @@ export async function loadEngine({ variant = pickVariant() } = {}) {
     memory,
     ModelBuffer: glue.ModelBuffer,
     /** The bytes of `buffer` as they stand now; the view ends when the memory grows. */
-    view: (buffer) => new Uint8Array(memory.buffer, buffer.ptr, buffer.len),
+    view: (buffer) => new Uint8Array(memory.buffer, buffer.ptr, buffer.len_bytes),
   };
 }

@@ -25,6 +25,10 @@ export class Runtime {
     const runtime = new Runtime();
     const order = { ...request.order };
     const transfer = [];
+    if (order.data instanceof Blob && !clones(order.data)) {
+      order.length = order.data.size;
+      order.data = order.data.stream();
+    }
     if (order.data instanceof ReadableStream) {
       if (streamsTransfer()) transfer.push(order.data);
       else order.data = await new Response(order.data).blob();
@@ -119,6 +123,16 @@ export class Runtime {
   release() {
     this.#holders -= 1;
     if (this.#holders === 0) this.#fail(failure("aborted", "The model was destroyed."));
+  }
+}
+
+/** Whether a Blob can be sent to a worker. (Node: not when a file is behind it.) */
+function clones(blob) {
+  try {
+    structuredClone(blob);
+    return true;
+  } catch {
+    return false;
   }
 }
 

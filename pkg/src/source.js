@@ -17,6 +17,7 @@ const MAGIC = "GGUF";
  * @typedef {object} Order
  * @property {string} [url] absolute address
  * @property {Blob | ArrayBuffer | Uint8Array | ReadableStream<Uint8Array>} [data]
+ * @property {number} [length] of a stream, where it is known
  * @property {string} [stored] key of a model in the store
  * @property {string} [key] key under which to keep it; none: do not keep
  * @property {string} [name] name to show in lists
@@ -52,7 +53,7 @@ export async function loadModel(context, order) {
   }
   const data = order.data;
   if (data instanceof Blob) return fromStream(context, order, data.stream(), data.size, "data");
-  if (data instanceof ReadableStream) return fromStream(context, order, data, null, "data");
+  if (data instanceof ReadableStream) return fromStream(context, order, data, order.length ?? null, "data");
   const bytes = ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
   return fromStream(context, order, [bytes], bytes.length, "data");
 }
@@ -118,6 +119,7 @@ async function fromStream({ engine, store, progress }, order, chunks, length, fr
     if (length !== null && at < length) {
       throw failure("incomplete", `The download stopped after ${at} of ${length} bytes. Try again.`);
     }
+    progress(at, at);
     if (!buffer) {
       buffer = new engine.ModelBuffer(at);
       let offset = 0;

@@ -1,6 +1,7 @@
 // The engine's own classes, and the same bits from every build.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";
 import { VARIANTS, loadEngine, pickVariant } from "../src/engine.js";
 import { TINY_CONTEXT, tinyBytes } from "./support.mjs";
@@ -51,16 +52,29 @@ describe("engine", () => {
 
   test("errors carry a code, and the engine goes on", async () => {
     const engine = await loadEngine();
-    assert.throws(() => load(engine, Buffer.from("GGUF, but no more of it")), { code: "invalid_model" });
+    assert.throws(() => load(engine, tinyBytes.subarray(0, 100)), { code: "invalid_model" });
     assert.throws(() => new engine.ModelBuffer(-1), { code: "invalid_request" });
     assert.throws(() => new engine.ModelBuffer(2 ** 40), { code: "out_of_memory" });
-    assert.throws(() => new engine.ModelBuffer(2 ** 31 - 1), { code: "out_of_memory" });
     const model = load(engine, tinyBytes);
     const session = model.session();
     assert.throws(() => session.start_chat([{ role: "user" }], {}), { code: "invalid_request" });
     assert.throws(() => session.start_chat([{ role: "user", content: "x" }], { temprature: 1 }), { code: "invalid_request" });
     assert.throws(() => session.start_chat([{ role: "user", content: "x ".repeat(TINY_CONTEXT * 2) }], {}), { code: "context_overflow" });
     assert.throws(() => session.eval_tokens(new Uint32Array([1e6])), { code: "invalid_request" });
+  });
+
+  test("memory that is refused is an error, and the engine goes on", () => {
+    // 1,024 pages are 64 MiB.
+    const script = `
+      import { loadEngine } from ${JSON.stringify(new URL("../src/engine.js", import.meta.url).href)};
+      const { ModelBuffer } = await loadEngine();
+      try {
+        new ModelBuffer(100e6);
+      } catch (error) {
+        console.log(error.code, new ModelBuffer(1e6).len_bytes);
+      }`;
+    const run = spawnSync(process.execPath, ["--wasm-max-mem-pages=1024", "--input-type=module", "-e", script], { encoding: "utf8" });
+    assert.equal(run.stdout.trim(), "out_of_memory 1000000", run.stderr);
   });
 
   test("freed memory is used again", async () => {

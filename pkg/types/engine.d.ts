@@ -48,7 +48,7 @@ export interface EngineError extends Error {
 export declare class ModelBuffer {
   constructor(len: number);
   readonly ptr: number;
-  readonly len: number;
+  readonly len_bytes: number;
   into_model(): Model;
   free(): void;
 }

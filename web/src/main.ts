@@ -54,6 +54,12 @@ async function openModel(choice: Choice): Promise<void> {
     addDivider(`Now talking to ${name}. It has not seen what is above.`);
     announce(`${name} is ready.`);
     showStats();
+    if (!next.source.kept) {
+      showNotice({
+        title: `${name} is open, but is not kept`,
+        text: "This browser has no room for it, or stores nothing in this window. You can chat as usual; the model must be opened again next time.",
+      });
+    }
   } catch (error) {
     const again = { label: "Try again", run: () => void openModel(choice) };
     const menu = { label: "Choose a model", run: () => byId("model-button", HTMLButtonElement).click() };

@@ -107,6 +107,8 @@ export async function open(choice: Choice): Promise<LanguageModel> {
       },
     });
     localStorage.setItem(LAST_KEY, keyOf(choice));
+    // A model that the user brought should outlast a shortage of room. (Some browsers ask first.)
+    if (choice.kind === "file") void navigator.storage?.persist?.();
     return model;
   } finally {
     loading.hidden = true;

@@ -61,7 +61,7 @@ impl ModelBuffer {
     /// Length of the file in bytes.
     #[wasm_bindgen(getter)]
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
 

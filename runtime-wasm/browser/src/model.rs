@@ -13,12 +13,6 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::error::{JsResult, bad_argument, to_js};
 use crate::session::{Session, to_value};
 
-/// The longest context that memory is taken for when the caller names none, in tokens.
-///
-/// A model may be made for 131,072 tokens; the KV cache of so many would not
-/// fit a browser tab, and is taken as a whole when a session opens.
-const CONTEXT_DEFAULT_MAX: u32 = 4096;
-
 /// A model in memory, shared by all its sessions.
 #[wasm_bindgen]
 pub struct Model {
@@ -73,18 +67,17 @@ impl Model {
         })
     }
 
-    /// Opens a conversation and takes all the memory that it will need.
+    /// Opens a conversation.
     ///
-    /// The context is as long as the model was made for, but at most
-    /// `context_max` tokens, 4,096 when it is left out.
+    /// Its context is as long as the model was made for, but at most
+    /// `context_max` tokens, or 4,096, the engine's default.
     ///
     /// # Errors
     /// `out_of_memory`, or `invalid_request` for a context of 0 tokens.
     pub fn session(&self, context_max: Option<u32>) -> JsResult<Session> {
         let context_len = u32::try_from(self.inner.config().context_len).unwrap_or(u32::MAX);
-        let context_max = context_max.unwrap_or(CONTEXT_DEFAULT_MAX).min(context_len);
-        let inner =
-            generate::Session::new(Arc::clone(&self.inner), Some(context_max)).map_err(to_js)?;
+        let context_max = context_max.map(|n| n.min(context_len));
+        let inner = generate::Session::new(Arc::clone(&self.inner), context_max).map_err(to_js)?;
         Ok(Session::new(inner))
     }
 

@@ -1,5 +1,7 @@
 //! One conversation, advanced a token at a time.
 
+use js_sys::{Object, Reflect};
+use meetara_engine::Error;
 use meetara_engine::generate::{Finish, GenerateParams, Session as EngineSession, Step, Usage};
 use meetara_engine::template::Message;
 use serde::Serialize;
@@ -65,9 +67,22 @@ impl Session {
     }
 }
 
+/// `serde-wasm-bindgen` looks up the fields that a struct has and never sees
+/// others, so a misspelt one is looked for here.
 fn params_from(params: JsValue) -> JsResult<GenerateParams> {
     if params.is_undefined() {
         return Ok(GenerateParams::default());
+    }
+    if let Some(object) = Object::try_from(&params) {
+        let known = to_value(&GenerateParams::default())?;
+        for key in Object::keys(object) {
+            if !Reflect::has(&known, &key)? {
+                return Err(to_js(Error::invalid_request(format!(
+                    "params has no field {}",
+                    key.as_string().unwrap_or_default()
+                ))));
+            }
+        }
     }
     serde_wasm_bindgen::from_value(params).map_err(|e| bad_argument("params", e))
 }
