@@ -1,8 +1,8 @@
 //! `cargo xtask check`: what should pass before every commit, cheapest first.
 
 use crate::process::{cargo_command, run as run_command, succeeds};
-use crate::project::{Project, WASM_MEMBERS, WASM_TARGET};
-use crate::{tidy, tools};
+use crate::project::{Project, WASM_MEMBERS};
+use crate::{tidy, tools, wasm};
 use anyhow::Result;
 
 /// Runs the checks; the first failure ends it.
@@ -36,15 +36,10 @@ pub fn clippy_native(project: &Project) -> Result<()> {
 /// Clippy over the members that are built for WebAssembly, with SIMD as they are shipped.
 pub fn clippy_wasm(project: &Project) -> Result<()> {
     tools::ensure_wasm_target(project)?;
-    let mut clippy = cargo_command(project);
-    clippy.args(["clippy", "--profile", "wasm", "--target", WASM_TARGET]);
+    let mut clippy = wasm::command(project, "clippy", wasm::Features::Simd128);
     for member in WASM_MEMBERS {
         clippy.args(["--package", member]);
     }
-    clippy.env("CARGO_TARGET_DIR", project.target.join("wasm/simd128"));
-    clippy
-        .env("RUSTFLAGS", "-C target-feature=+simd128")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
     run_command(clippy.args(["--", "-D", "warnings"]))
 }
 

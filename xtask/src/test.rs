@@ -139,7 +139,7 @@ fn install(project: &Project) -> Result<()> {
     tools::ensure_node()?;
     tools::ensure_wasm_target(project)?;
     tools::ensure_debian_packages(project)?;
-    for dir in ["web", "pkg", "tests/runners"] {
+    for dir in ["web", "pkg", "host/edge", "tests/runners"] {
         tools::ensure_npm(project, &project.root.join(dir))?;
     }
     Ok(())

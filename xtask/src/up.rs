@@ -87,6 +87,7 @@ fn serve(project: &Project, args: &Args, host: &std::path::Path) -> Result<()> {
         .context("cannot listen for Ctrl-C")?;
     let mut child = command(project, host)
         .env("MEETARA_WEB_PORT", args.port.to_string())
+        .env("MEETARA_COMPONENT", wasm::component_path(project))
         .args(&args.host_args)
         .spawn()
         .with_context(|| format!("cannot start {}", host.display()))?;

@@ -15,6 +15,7 @@ mod cargo;
 mod opt;
 mod stamp;
 
+pub use cargo::command;
 pub use stamp::hex;
 
 use crate::project::Project;
@@ -82,7 +83,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 input,
                 out_name: "meetara_browser",
                 out_dir: project.root.join("pkg/dist").join(name),
-                flavour: bindgen::Flavour::Web,
+                flavour: bindgen::Flavour::Page,
                 optimise,
             };
             bindgen::run(project, &job)
@@ -111,7 +112,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 input,
                 out_name: "meetara_edge",
                 out_dir: project.root.join("host/edge/dist"),
-                flavour: bindgen::Flavour::Bundler,
+                flavour: bindgen::Flavour::Workerd,
                 optimise,
             };
             bindgen::run(project, &job)

@@ -102,7 +102,10 @@ impl ChatRequest {
         let max_tokens = fields.integer("max_tokens", 1, u32::MAX)?;
         let sampling = Sampling {
             temperature: fields.number("temperature", 0.0, 2.0)?,
-            top_p: fields.number("top_p", 0.0, 1.0)?,
+            // The engine wants more than nothing: 0 keeps the likeliest token, like any tiny share.
+            top_p: fields
+                .number("top_p", 0.0, 1.0)?
+                .map(|p| p.max(f32::MIN_POSITIVE)),
             top_k: fields.integer("top_k", 0, u32::MAX)?,
             min_p: fields.number("min_p", 0.0, 1.0)?,
             repeat_penalty: fields.number("repeat_penalty", 0.5, 2.0)?,

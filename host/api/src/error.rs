@@ -116,6 +116,12 @@ impl ApiError {
         )
     }
 
+    /// 401: the bearer token is missing or wrong.
+    pub fn invalid_api_key() -> Self {
+        let message = "Send the API key as `Authorization: Bearer <key>`.".to_owned();
+        Self::new(401, INVALID, None, Some("invalid_api_key"), message)
+    }
+
     /// 404: no model of that id is served.
     pub fn model_not_found(id: &str) -> Self {
         let message = format!(

@@ -1,1 +1,76 @@
-//! The engine as a Cloudflare Worker.
+//! The engine as a Cloudflare Worker: OpenAI's chat routes at the edge, configured by
+//! wrangler.toml.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /v1/models`, `GET /v1/models/{id}` | the one model that this Worker serves |
+//! | `POST /v1/chat/completions` | a reply, whole or as server-sent events |
+//! | `GET /health` | whether the model is loaded, replies in progress, tokens so far |
+//!
+//! An isolate runs many requests on one thread, in turns: a reply gives way after every step of the
+//! engine. What they share is [`isolate`]: the model, fetched once, and a few sessions that are
+//! leased to requests. A session forgets its conversation before it serves the next request.
+//!
+//! workerd drops a request whose client is gone by never waking it again, without running
+//! destructors; so a lease that shows no sign of life for a while counts as free.
+
+mod auth;
+mod chat;
+mod config;
+mod isolate;
+mod load;
+mod pool;
+mod reply;
+
+use config::Config;
+use meetara_api::{ApiError, Model, ModelList};
+use worker::{Context, Env, Method, Request, Response, event};
+
+/// Every request comes in here. Errors are part of the API, so none is left to the runtime.
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+    match route(request, &env).await {
+        Ok(response) => Ok(response),
+        Err(error) => reply::error(&error),
+    }
+}
+
+async fn route(request: Request, env: &Env) -> Result<Response, ApiError> {
+    let config = Config::read(env)?;
+    let path = request.path();
+    let method = request.method();
+    let only = |allowed: Method| {
+        if method == allowed {
+            Ok(())
+        } else {
+            Err(ApiError::method_not_allowed(allowed.as_ref()))
+        }
+    };
+    if path == "/health" {
+        only(Method::Get)?;
+        return reply::json(&isolate::health());
+    }
+    auth::check(&request, env)?;
+    match path.as_str() {
+        "/v1/chat/completions" => {
+            only(Method::Post)?;
+            chat::completions(request, env, &config).await
+        }
+        "/v1/models" => {
+            only(Method::Get)?;
+            reply::json(&ModelList::new(vec![model(&config)]))
+        }
+        _ => match path.strip_prefix("/v1/models/") {
+            Some(id) if id == config.model_id => {
+                only(Method::Get)?;
+                reply::json(&model(&config))
+            }
+            Some(id) => Err(ApiError::model_not_found(id)),
+            None => Err(ApiError::not_found()),
+        },
+    }
+}
+
+fn model(config: &Config) -> Model {
+    Model::new(config.model_id.clone(), config.model_created)
+}

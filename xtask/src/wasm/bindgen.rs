@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use wasm_bindgen_cli_support::Bindgen;
 
-/// Who will load the output.
+/// Who will load the output: an ES module with an `init` function either way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flavour {
-    /// A page or worker: ES module with an `init` function.
-    Web,
-    /// A bundler that resolves the `.wasm` import itself, here wrangler.
-    Bundler,
+    /// A page or a web worker, which may find the `.wasm` beside the script by itself.
+    Page,
+    /// workerd, which hands the compiled module over, and wants a trapped instance replaced.
+    Workerd,
 }
 
 /// One module to process.
@@ -59,10 +59,12 @@ pub fn run(project: &Project, job: &Job) -> Result<()> {
         .out_name(job.out_name)
         .typescript(true)
         .remove_producers_section(true);
-    match job.flavour {
-        Flavour::Web => bindgen.web(true)?,
-        Flavour::Bundler => bindgen.bundler(true)?,
-    };
+    bindgen.web(true)?;
+    if job.flavour == Flavour::Workerd {
+        bindgen
+            .omit_default_module_path(true)
+            .reset_state_function(true);
+    }
     bindgen
         .generate(&job.out_dir)
         .with_context(|| format!("wasm-bindgen cannot process {}", project.show(&job.input)))?;

@@ -5,6 +5,7 @@ use crate::process::{cargo_command, run};
 use crate::project::{Project, WASM_TARGET};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
+use std::process::Command;
 
 impl Features {
     /// The folder below `<target>/wasm` that holds this variant's builds.
@@ -15,31 +16,19 @@ impl Features {
         }
     }
 
-    /// RUSTFLAGS of this variant.
-    pub fn rustflags(self) -> &'static str {
+    /// rustc's flags for this variant.
+    pub fn rustflags(self) -> &'static [&'static str] {
         match self {
-            Self::Scalar => "",
-            Self::Simd128 => "-C target-feature=+simd128",
+            Self::Scalar => &[],
+            Self::Simd128 => &["-C", "target-feature=+simd128"],
         }
     }
 }
 
 /// `cargo build --profile wasm -p <package>`; returns the path of the `.wasm` file.
 pub fn build(project: &Project, package: &str, features: Features) -> Result<PathBuf> {
-    let target = project.target.join("wasm").join(features.dir());
-    run(cargo_command(project)
-        .args([
-            "build",
-            "--profile",
-            "wasm",
-            "--target",
-            WASM_TARGET,
-            "--package",
-            package,
-        ])
-        .env("CARGO_TARGET_DIR", &target)
-        .env("RUSTFLAGS", features.rustflags())
-        .env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
+    run(command(project, "build", features).args(["--package", package]))?;
+    let target = target_dir(project, features);
     let file = target
         .join(WASM_TARGET)
         .join("wasm")
@@ -50,4 +39,43 @@ pub fn build(project: &Project, package: &str, features: Features) -> Result<Pat
         project.show(&file)
     );
     Ok(file)
+}
+
+/// `cargo <what>` for WebAssembly: profile, target, flags and target folder of a variant.
+pub fn command(project: &Project, what: &str, features: Features) -> Command {
+    let mut cargo = cargo_command(project);
+    cargo
+        .args([what, "--profile", "wasm", "--target", WASM_TARGET])
+        .env("CARGO_TARGET_DIR", target_dir(project, features))
+        .env_remove("RUSTFLAGS")
+        // Unlike RUSTFLAGS, this form allows spaces in paths.
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            encoded_rustflags(project, features),
+        );
+    cargo
+}
+
+fn target_dir(project: &Project, features: Features) -> PathBuf {
+    project.target.join("wasm").join(features.dir())
+}
+
+/// Panic messages hold source paths. They are mapped to short ones, so that the module does not
+/// depend on where it was built and does not tell.
+fn encoded_rustflags(project: &Project, features: Features) -> String {
+    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let mut flags: Vec<String> = features
+        .rustflags()
+        .iter()
+        .map(|&flag| flag.to_owned())
+        .collect();
+    flags.push(format!("--remap-path-prefix={}=.", project.root.display()));
+    if let Some(home) = cargo_home {
+        flags.push(format!(
+            "--remap-path-prefix={}/registry/src=crates",
+            home.display()
+        ));
+    }
+    flags.join("\u{1f}")
 }

@@ -1,0 +1,318 @@
+//! `POST /v1/chat/completions`: runs the engine step by step and gives way after each.
+
+use crate::config::Config;
+use crate::pool::{Lease, engine_error};
+use crate::{isolate, load, reply};
+use futures_util::stream;
+use meetara_api::{
+    ApiError, BODY_BYTES_MAX, ChatRequest, Choice, FinishReason, Head, SSE_DONE, Sampling, Usage,
+};
+use meetara_engine::generate::{Finish, GenerateParams, Step};
+use meetara_engine::template::Message;
+use std::time::Duration;
+use worker::{Delay, Env, Request, Response};
+
+/// The handler.
+///
+/// Whatever is wrong with a request is found before the reply begins, so that it gets a status.
+pub async fn completions(
+    mut request: Request,
+    env: &Env,
+    config: &Config,
+) -> Result<Response, ApiError> {
+    let body = read(&mut request).await?;
+    let request = ChatRequest::parse(&body)?;
+    if request.model != config.model_id {
+        return Err(ApiError::model_not_found(&request.model));
+    }
+    let loaded = load::model(env, config).await?;
+    let now_ms = isolate::now_ms();
+    let lease = isolate::with(|isolate| {
+        isolate.pool.lease(
+            &loaded.model,
+            config.context_max,
+            config.replies_max,
+            now_ms,
+        )
+    })?;
+    let head = Head::new(
+        random()?,
+        now_ms / 1000,
+        &request.model,
+        loaded.fingerprint,
+        request.include_usage,
+    );
+    let is_streamed = request.stream;
+    let mut replies = Replies::new(lease, request, random()? as u64);
+    replies.start()?;
+    if is_streamed {
+        streamed(head, replies)
+    } else {
+        whole(head, replies).await
+    }
+}
+
+async fn read(request: &mut Request) -> Result<Vec<u8>, ApiError> {
+    let length = request.headers().get("content-length").ok().flatten();
+    let is_long = |bytes: usize| bytes > BODY_BYTES_MAX;
+    if length
+        .and_then(|text| text.parse().ok())
+        .is_some_and(is_long)
+    {
+        return Err(ApiError::payload_too_large(BODY_BYTES_MAX));
+    }
+    let body = request
+        .bytes()
+        .await
+        .map_err(|_| ApiError::invalid_json("The request body could not be read to its end."))?;
+    if is_long(body.len()) {
+        Err(ApiError::payload_too_large(BODY_BYTES_MAX))
+    } else {
+        Ok(body)
+    }
+}
+
+/// 128 random bits.
+fn random() -> Result<u128, ApiError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| ApiError::internal("There is no source of randomness."))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// The answers to one request, one after the other over one session.
+struct Replies {
+    lease: Lease,
+    messages: Vec<Message>,
+    /// How to draw each answer: (n).
+    params: Vec<GenerateParams>,
+    /// The answer in progress.
+    index: u32,
+    /// Its cost so far.
+    current: Usage,
+    /// Cost of the answers that are complete.
+    total: Option<Usage>,
+}
+
+/// What a step brought.
+struct Progress {
+    /// The answer it belongs to.
+    index: u32,
+    /// More of its text, maybe nothing.
+    text: String,
+    /// Given when the answer is complete.
+    finish: Option<FinishReason>,
+    /// Given when all answers are complete.
+    usage: Option<Usage>,
+}
+
+impl Replies {
+    fn new(lease: Lease, request: ChatRequest, seed: u64) -> Self {
+        let params = (0..request.n)
+            .map(|index| generate_params(request.sampling_of(index, seed)))
+            .collect();
+        let messages = request
+            .messages
+            .into_iter()
+            .map(|m| Message::new(m.role, m.content))
+            .collect();
+        Self {
+            lease,
+            messages,
+            params,
+            index: 0,
+            current: Usage::default(),
+            total: None,
+        }
+    }
+
+    /// Checks and prepares the answer `index`.
+    fn start(&mut self) -> Result<(), ApiError> {
+        let params = self.params.get(self.index as usize);
+        let params = params.ok_or_else(|| ApiError::internal("No answer is left to give."))?;
+        let mut session = self.lease.renew()?.borrow_mut();
+        let started = session
+            .start_chat(&self.messages, params)
+            .map_err(|error| engine_error(&error))?;
+        self.current = Usage::new(started.prompt_tokens, 0, started.cached_tokens);
+        Ok(())
+    }
+
+    /// Runs the engine until there is something to tell, giving way before every step.
+    async fn next(&mut self) -> Result<Progress, ApiError> {
+        loop {
+            Delay::from(Duration::ZERO).await;
+            let step = {
+                let mut session = self.lease.renew()?.borrow_mut();
+                session.step().map_err(|error| engine_error(&error))?
+            };
+            match step {
+                Step::Prefill { .. } => {}
+                Step::Token { text, .. } => {
+                    isolate::with(|isolate| isolate.tokens_generated += 1);
+                    self.current.completion_tokens += 1;
+                    // Better a short answer than one that the platform cuts without a word.
+                    if worker::signal::is_near_cpu_limit() {
+                        self.params.truncate(self.index as usize + 1);
+                        return self.finish(text, FinishReason::Length);
+                    }
+                    if !text.is_empty() {
+                        return Ok(Progress {
+                            index: self.index,
+                            text,
+                            finish: None,
+                            usage: None,
+                        });
+                    }
+                }
+                Step::Done {
+                    finish,
+                    text,
+                    usage,
+                } => {
+                    self.current.completion_tokens = usage.completion_tokens;
+                    let reason = match finish {
+                        Finish::Stop => FinishReason::Stop,
+                        Finish::Length => FinishReason::Length,
+                    };
+                    return self.finish(text, reason);
+                }
+            }
+        }
+    }
+
+    /// Books the answer in progress and prepares the next one, if there is one.
+    fn finish(&mut self, text: String, reason: FinishReason) -> Result<Progress, ApiError> {
+        let Usage {
+            prompt_tokens,
+            completion_tokens,
+            prompt_tokens_details,
+            ..
+        } = self.current;
+        let cost = Usage::new(
+            prompt_tokens,
+            completion_tokens,
+            prompt_tokens_details.cached_tokens,
+        );
+        let total = match self.total {
+            None => cost,
+            Some(mut total) => {
+                total.add_choice(&cost);
+                total
+            }
+        };
+        self.total = Some(total);
+        let index = self.index;
+        self.index += 1;
+        let is_last = self.index as usize >= self.params.len();
+        if !is_last {
+            self.start()?;
+        }
+        Ok(Progress {
+            index,
+            text,
+            finish: Some(reason),
+            usage: is_last.then_some(total),
+        })
+    }
+}
+
+/// The engine's parameters; what the client left out has the engine's defaults.
+fn generate_params(sampling: Sampling) -> GenerateParams {
+    let defaults = GenerateParams::default();
+    GenerateParams {
+        temperature: sampling.temperature.unwrap_or(defaults.temperature),
+        top_k: sampling.top_k.unwrap_or(defaults.top_k),
+        top_p: sampling.top_p.unwrap_or(defaults.top_p),
+        min_p: sampling.min_p.unwrap_or(defaults.min_p),
+        repeat_penalty: sampling.repeat_penalty.unwrap_or(defaults.repeat_penalty),
+        presence_penalty: sampling
+            .presence_penalty
+            .unwrap_or(defaults.presence_penalty),
+        frequency_penalty: sampling
+            .frequency_penalty
+            .unwrap_or(defaults.frequency_penalty),
+        seed: sampling.seed.unwrap_or(defaults.seed),
+        max_tokens: sampling.max_tokens,
+        stop: sampling.stop,
+        ..defaults
+    }
+}
+
+async fn whole(head: Head, mut replies: Replies) -> Result<Response, ApiError> {
+    let mut choices = Vec::new();
+    let mut content = String::new();
+    loop {
+        let progress = replies.next().await?;
+        content.push_str(&progress.text);
+        if let Some(reason) = progress.finish {
+            choices.push(Choice::new(
+                progress.index,
+                std::mem::take(&mut content),
+                reason,
+            ));
+        }
+        if let Some(usage) = progress.usage {
+            return reply::json(&head.completion(choices, usage));
+        }
+    }
+}
+
+/// A stream that is under way: first the role, then one event per piece of text.
+struct Streamed {
+    head: Head,
+    replies: Replies,
+    /// Whether the role of the answer in progress was told.
+    is_opened: bool,
+    is_ended: bool,
+}
+
+fn streamed(head: Head, replies: Replies) -> Result<Response, ApiError> {
+    let id = head.id.clone();
+    let state = Streamed {
+        head,
+        replies,
+        is_opened: false,
+        is_ended: false,
+    };
+    // Dropping the stream, which workerd does when the client goes away, drops the lease.
+    let events = stream::unfold(state, |mut state| async move {
+        let events = state.next().await?;
+        Some((Ok(events.into_bytes()), state))
+    });
+    reply::events(&id, events)
+}
+
+impl Streamed {
+    /// The next events, or `None` after the last.
+    async fn next(&mut self) -> Option<String> {
+        if self.is_ended {
+            return None;
+        }
+        if !self.is_opened {
+            self.is_opened = true;
+            return Some(self.head.sse_role(self.replies.index));
+        }
+        let progress = match self.replies.next().await {
+            Ok(progress) => progress,
+            Err(error) => {
+                self.is_ended = true;
+                return Some(error.to_sse());
+            }
+        };
+        let mut events = String::new();
+        if !progress.text.is_empty() {
+            events.push_str(&self.head.sse_text(progress.index, &progress.text));
+        }
+        if let Some(reason) = progress.finish {
+            events.push_str(&self.head.sse_finish(progress.index, reason));
+            self.is_opened = false;
+        }
+        if let Some(usage) = progress.usage {
+            events.push_str(&self.head.sse_usage(&usage));
+            events.push_str(SSE_DONE);
+            self.is_ended = true;
+        }
+        Some(events)
+    }
+}

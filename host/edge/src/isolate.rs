@@ -1,0 +1,63 @@
+//! What all requests of an isolate share. There is one thread, so a `RefCell` suffices; no borrow
+//! is held over an `await`.
+
+use crate::pool::Pool;
+use meetara_engine::model::Model;
+use serde::Serialize;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// The model and who uses it.
+#[derive(Default)]
+pub struct Isolate {
+    /// There once the first request has fetched it.
+    pub model: Option<Loaded>,
+    /// When the request that fetches the model began, in milliseconds of the Worker's clock.
+    pub loading_since_ms: Option<u64>,
+    /// Sessions over the model.
+    pub pool: Pool,
+    /// Tokens generated since the isolate began.
+    pub tokens_generated: u64,
+}
+
+/// A model in memory.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The weights and all that comes with them.
+    pub model: Arc<Model>,
+    /// `fp_` and a hash of the file.
+    pub fingerprint: String,
+}
+
+thread_local! {
+    static ISOLATE: RefCell<Isolate> = RefCell::default();
+}
+
+/// Looks at or changes the shared state.
+pub fn with<T>(use_it: impl FnOnce(&mut Isolate) -> T) -> T {
+    ISOLATE.with_borrow_mut(use_it)
+}
+
+/// What `GET /health` says.
+#[derive(Serialize)]
+pub struct Health {
+    status: &'static str,
+    model_loaded: bool,
+    replies_active: usize,
+    tokens_generated: u64,
+}
+
+/// The state of this isolate; another one may answer the next request.
+pub fn health() -> Health {
+    with(|isolate| Health {
+        status: "ok",
+        model_loaded: isolate.model.is_some(),
+        replies_active: isolate.pool.active(now_ms()),
+        tokens_generated: isolate.tokens_generated,
+    })
+}
+
+/// The Worker's clock. It stands still while code runs and moves on with every await.
+pub fn now_ms() -> u64 {
+    worker::Date::now().as_millis()
+}
