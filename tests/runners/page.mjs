@@ -10,7 +10,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -27,6 +27,9 @@ const TINY = join(root, "tests/vectors/tiny/tiny-f32.gguf");
 const PROMPT = "Tell me something kind about today.";
 /** Time for a load or a reply; the machine may be busy. */
 const PATIENCE_MS = 60_000;
+
+/** Takes OPFS from a browser, as some private windows do. */
+const NO_OPFS = "delete StorageManager.prototype.getDirectory;";
 
 const folder = mkdtempSync(join(tmpdir(), "meetara-page-"));
 
@@ -71,6 +74,7 @@ async function startHost(models) {
 async function startRelay(host, cutBytes) {
   const counts = new Map();
   let sockets = new Set();
+  let withoutOpfs = false;
   const server = createServer((incoming, outgoing) => {
     counts.set(incoming.url, (counts.get(incoming.url) ?? 0) + 1);
     if (incoming.url === "/models/cut.gguf") {
@@ -79,7 +83,11 @@ async function startRelay(host, cutBytes) {
       return;
     }
     const onward = httpRequest(new URL(incoming.url, host), { method: incoming.method, headers: incoming.headers }, (answer) => {
-      outgoing.writeHead(answer.statusCode, answer.headers);
+      const headers = { ...answer.headers };
+      const takeOpfs = withoutOpfs && incoming.url.startsWith("/assets/worker-");
+      if (takeOpfs) headers["content-length"] = String(Number(headers["content-length"]) + NO_OPFS.length);
+      outgoing.writeHead(answer.statusCode, headers);
+      if (takeOpfs) outgoing.write(NO_OPFS);
       answer.pipe(outgoing);
     });
     onward.on("error", () => outgoing.destroy());
@@ -101,6 +109,10 @@ async function startRelay(host, cutBytes) {
       sockets = new Set();
     },
     mend: () => listen(port),
+    /** From now on workers find no OPFS, as in some private windows. */
+    takeOpfs() {
+      withoutOpfs = true;
+    },
   };
 }
 
@@ -190,6 +202,24 @@ async function story(context, relay, files) {
     await shot("welcome");
   });
 
+  await step("both builds of the engine give its one hash in this browser", async () => {
+    const source = readFileSync(join(root, "runtime-wasm/engine/src/conformance.rs"), "utf8");
+    const wanted = /LOGITS_HASH: u64 = 0x([0-9a-f_]+)/.exec(source)[1].replaceAll("_", "");
+    const assets = readdirSync(join(root, "web/dist/assets"));
+    const glue = assets.find((name) => /^meetara_browser-.*\.js$/.test(name));
+    const builds = assets.filter((name) => name.endsWith(".wasm"));
+    assert.equal(builds.length, 2, builds.join(" "));
+    for (const build of builds) {
+      const hash = await page.evaluate(async ([script, wasm]) => {
+        // The query makes each build an instance of its own.
+        const engine = await import(`/assets/${script}?${wasm}`);
+        await engine.default({ module_or_path: `/assets/${wasm}` });
+        return engine.logits_hash();
+      }, [glue, build]);
+      assert.equal(hash, wanted, build);
+    }
+  });
+
   await step("a reply appears word by word", async () => {
     await page.evaluate(() => {
       globalThis.seen = [];
@@ -273,7 +303,7 @@ async function story(context, relay, files) {
     assert.equal(await page.locator("#model-name").innerText(), "my own model.gguf");
     await page.locator("#model-button").click();
     await page.locator("#model-list li").nth(1).waitFor();
-    assert.match(await page.locator("#model-list li").nth(1).innerText(), /my own model\.gguf\s+0\.9 MB, on this device, open now/);
+    assert.match(await page.locator("#model-list li").nth(1).innerText(), /my own model\.gguf\s+0\.9 MB, on this device, 0\.2 M weights, open now/);
     await shot("models");
     await page.keyboard.press("Escape");
   });
@@ -369,6 +399,29 @@ async function story(context, relay, files) {
   });
 }
 
+/** In a browser without OPFS the Cache API keeps the model. */
+async function bareStory(context, relay) {
+  await step("without OPFS the model is kept all the same", async () => {
+    const before = relay.count(`/${SHIPPED}`);
+    page = await context.newPage();
+    await page.goto(relay.origin);
+    await state("ready");
+    const probe = await page.evaluate(() => typeof navigator.storage.getDirectory);
+    assert.equal(probe, "undefined");
+    assert.ok((await ask("Hello")).length > 0);
+    await page.reload();
+    await state("ready");
+    assert.ok((await ask("Hello")).length > 0);
+    assert.equal(relay.count(`/${SHIPPED}`), before + 1);
+    const names = await page.evaluate(async () => (await (await caches.open("meetara-models")).keys()).length);
+    assert.equal(names, 2);
+    await page.locator("#model-button").click();
+    await page.locator("#model-list .link").click();
+    await page.locator("#model-list .link").waitFor({ state: "detached" });
+    assert.equal(await page.evaluate(async () => (await (await caches.open("meetara-models")).keys()).length), 0);
+  });
+}
+
 /**
  * Stops the reply that comes next as soon as it has `length` characters, from within the page:
  * a click from outside could come after the end of a quick reply.
@@ -410,6 +463,12 @@ async function main() {
     context.setDefaultTimeout(PATIENCE_MS);
     await story(context, relay, files);
     await context.close();
+    relay.takeOpfs();
+    const bare = await browser.newContext();
+    bare.setDefaultTimeout(PATIENCE_MS);
+    await bare.addInitScript(NO_OPFS);
+    await bareStory(bare, relay);
+    await bare.close();
     if (options.screenshot) await takePicture(browser, relay.origin, resolve(options.screenshot));
   } finally {
     await browser.close();

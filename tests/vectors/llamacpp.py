@@ -61,7 +61,7 @@ def tensor_table(path):
 class Judge:
     """One model opened in llama.cpp."""
 
-    def __init__(self, path, n_ctx):
+    def __init__(self, path, n_ctx, cache_type=L.GGML_TYPE_F32):
         mp = L.llama_model_default_params()
         mp.n_gpu_layers = 0
         self.model = L.llama_model_load_from_file(str(path).encode(), mp)
@@ -73,8 +73,8 @@ class Judge:
         cp.n_ubatch = n_ctx
         cp.n_threads = 1
         cp.n_threads_batch = 1
-        cp.type_k = L.GGML_TYPE_F32
-        cp.type_v = L.GGML_TYPE_F32
+        cp.type_k = cache_type
+        cp.type_v = cache_type
         cp.flash_attn_type = L.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.ctx = L.llama_init_from_model(self.model, cp)
         if not self.ctx:
@@ -131,6 +131,17 @@ class Judge:
                 break
             logits = self._decode([token], len(prompt) + i)
         return first, out, margins
+
+
+def cache_cosines(path, n_ctx, prompts):
+    """For each prompt the cosine between the logits with an F32 and an F16 key/value cache: how much the model
+    magnifies rounding."""
+    rows = []
+    for cache_type in (L.GGML_TYPE_F32, L.GGML_TYPE_F16):
+        judge = Judge(path, n_ctx, cache_type)
+        rows.append([judge.greedy(judge.tokenize(p["text"]), 1)[0].astype(np.float64) for p in prompts])
+        judge.close()
+    return [float(a @ b / np.sqrt((a @ a) * (b @ b))) for a, b in zip(*rows)]
 
 
 def judge_file(path, n_ctx, prompts, n_greedy, logits_stride=1):

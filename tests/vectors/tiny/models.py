@@ -7,13 +7,18 @@ that both give the same bytes.
 
 Weights. For tensor `name`, element `i` in memory order:
 
-    z = splitmix64(fnv1a64(name) ^ seed + (i + 1) * 0x9E3779B97F4A7C15)      (all modulo 2^64)
+    z = splitmix64((fnv1a64(name) ^ seed) + (i + 1) * 0x9E3779B97F4A7C15)    (all modulo 2^64)
     s = (sum of the four 16-bit parts of z) - 131070                         (nearly normal, std 37837.2)
     w = f32(centre + s * (std / 37837.2))                                    (in f64, rounded once)
 
 Scales are chosen so that the layers, not the embedding, decide the next token (a tied model with large
 embeddings repeats its input), and so that control tokens never win (their rows are 1/16 as large), which
 keeps generation running to its limit.
+
+Each model's seed is the first, counted from SEED, that gives tests a firm ground (`make.py --seeds` searches), all by
+llama.cpp: in F32 the best logit leads by at least 0.01 at each of the 64 greedy steps of all five prompts (a random
+network has near ties, which an F16 key/value cache may decide the other way), and in Q4_K_M and Q5_K_M the logits
+with an F16 cache have a cosine of at least 0.9995 to those with an F32 cache.
 """
 
 import re
@@ -23,7 +28,7 @@ from dataclasses import dataclass
 import gguf
 import numpy as np
 
-SEED = 0x6D65657461726131  # "meetara1"
+SEED = 0x6D65657461726131  # "meetara1"; a model's seed is SEED + its `seed`
 STD_OF_SUM = 37837.2  # sqrt(4 * (2^32 - 1) / 12), rounded to one place: it is part of the definition
 N_CONTROL = 16
 
@@ -56,6 +61,7 @@ class Spec:
     n_head: int
     n_head_kv: int
     tied: bool
+    seed: int
     n_vocab: int = 512
     n_ctx: int = 256
     rope_base: float = 10000.0
@@ -72,9 +78,9 @@ class Spec:
 SPECS = {
     s.name: s
     for s in [
-        Spec("tiny", n_embd=96, n_ff=204, n_layer=2, n_head=4, n_head_kv=2, tied=True),
-        Spec("wide", n_embd=256, n_ff=256, n_layer=2, n_head=4, n_head_kv=2, tied=True),
-        Spec("untied", n_embd=256, n_ff=512, n_layer=1, n_head=8, n_head_kv=2, tied=False),
+        Spec("tiny", n_embd=96, n_ff=204, n_layer=2, n_head=4, n_head_kv=2, tied=True, seed=137),
+        Spec("wide", n_embd=256, n_ff=256, n_layer=2, n_head=4, n_head_kv=2, tied=True, seed=382),
+        Spec("untied", n_embd=256, n_ff=512, n_layer=1, n_head=8, n_head_kv=2, tied=False, seed=9),
     ]
 }
 
@@ -86,10 +92,10 @@ def fnv1a64(text):
     return h
 
 
-def weights(name, count, centre, std):
+def weights(name, seed, count, centre, std):
     """`count` f32 values in memory order."""
     with np.errstate(over="ignore"):
-        start = np.uint64(fnv1a64(name) ^ SEED)
+        start = np.uint64(fnv1a64(name) ^ (SEED + seed))
         z = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -128,7 +134,7 @@ def tensor_plan(spec):
 def tensors(spec):
     """Yields (name, array). The rows of control tokens are 1/16 as large (an exact scaling)."""
     for name, shape, centre, std in tensor_plan(spec):
-        w = weights(f"{spec.name}/{name}", int(np.prod(shape)), centre, std).reshape(shape)
+        w = weights(f"{spec.name}/{name}", spec.seed, int(np.prod(shape)), centre, std).reshape(shape)
         if name in ("token_embd.weight", "output.weight"):
             w[:N_CONTROL] *= np.float32(0.0625)
         yield name, w

@@ -1,0 +1,142 @@
+// OpenAI's own client library, unchanged, talks to meetara-host.
+//
+// Needs `cargo build --release -p meetara-host` and `cargo xtask wasm component`; uses the tiny
+// random-weight model, whose greedy replies always run to their limit.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import OpenAI, { APIError, BadRequestError, NotFoundError } from "openai";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+const program = join(target, "release/meetara-host");
+const component = join(target, "wasm/meetara_component.wasm");
+
+/** Starts the host on free ports; resolves to the API's address and a function that stops it. */
+async function startHost(models) {
+  for (const [file, command] of [
+    [program, "cargo build --release -p meetara-host"],
+    [component, "cargo xtask wasm component"],
+  ]) {
+    assert.ok(existsSync(file), `${file} is missing: run \`${command}\``);
+  }
+  const flags = ["--web-port", "0", "--rest-port", "0", "--models", models, "--component", component];
+  const child = spawn(program, flags, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, MEETARA_LOG: "warn" } });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  for await (const line of createInterface({ input: child.stdout })) {
+    const [name, address] = line.split(" ");
+    if (name === "rest") {
+      child.stdout.resume();
+      return {
+        address,
+        stop: () => {
+          child.kill("SIGTERM");
+          return ended;
+        },
+      };
+    }
+  }
+  throw new Error(`meetara-host ended before it listened (status ${await ended})`);
+}
+
+const model = "meetara:tiny";
+const messages = [
+  { role: "system", content: "Be brief." },
+  { role: "user", content: [{ type: "text", text: "What is the best way to learn a thing?" }] },
+];
+const greedy = { model, messages, temperature: 0, max_completion_tokens: 24 };
+
+const checks = {
+  async "models are listed and found"(client) {
+    const ids = [];
+    for await (const found of client.models.list()) ids.push(found.id);
+    assert.deepEqual(ids, [model]);
+    assert.equal((await client.models.retrieve(model)).object, "model");
+  },
+
+  async "a whole reply"(client) {
+    const reply = await client.chat.completions.create(greedy);
+    assert.equal(reply.object, "chat.completion");
+    assert.equal(reply.choices[0].finish_reason, "length");
+    assert.equal(reply.choices[0].message.role, "assistant");
+    assert.ok(reply.choices[0].message.content.length > 0);
+    assert.equal(reply.usage.completion_tokens, 24);
+    assert.equal(reply.usage.total_tokens, reply.usage.prompt_tokens + 24);
+    assert.match(reply._request_id, /^req_/);
+  },
+
+  async "a stream says the same"(client) {
+    const whole = await client.chat.completions.create(greedy);
+    const stream = await client.chat.completions.create({ ...greedy, stream: true, stream_options: { include_usage: true } });
+    let text = "";
+    let finish = null;
+    let usage = null;
+    for await (const chunk of stream) {
+      text += chunk.choices[0]?.delta?.content ?? "";
+      finish = chunk.choices[0]?.finish_reason ?? finish;
+      usage = chunk.usage ?? usage;
+    }
+    assert.equal(text, whole.choices[0].message.content);
+    assert.equal(finish, "length");
+    assert.equal(usage.completion_tokens, 24);
+  },
+
+  async "the library's own accumulator agrees"(client) {
+    const whole = await client.chat.completions.create(greedy);
+    const runner = client.chat.completions.stream(greedy);
+    const final = await runner.finalChatCompletion();
+    assert.equal(final.choices[0].message.content, whole.choices[0].message.content);
+    assert.equal(final.choices[0].finish_reason, "length");
+  },
+
+  async "an aborted stream leaves the model free"(client) {
+    const stream = await client.chat.completions.create({ model, messages, stream: true });
+    for await (const _ of stream) {
+      stream.controller.abort();
+      break;
+    }
+    const reply = await client.chat.completions.create(greedy, { timeout: 10_000 });
+    assert.equal(reply.usage.completion_tokens, 24);
+  },
+
+  async "extensions pass through"(client) {
+    const reply = await client.chat.completions.create({ ...greedy, temperature: 1.5, seed: 3, top_k: 1, min_p: 0.05, repeat_penalty: 1.1, n: 2 });
+    assert.equal(reply.choices.length, 2);
+    assert.equal(reply.choices[0].message.content, reply.choices[1].message.content);
+  },
+
+  async "errors are the library's own classes"(client) {
+    await assert.rejects(client.chat.completions.create({ ...greedy, model: "meetara:none" }), (error) => error instanceof NotFoundError && error.code === "model_not_found" && error.param === "model");
+    const long = [{ role: "user", content: "far too long ".repeat(300) }];
+    for (const stream of [false, true]) {
+      await assert.rejects(client.chat.completions.create({ ...greedy, messages: long, stream }), (error) => error instanceof BadRequestError && error.code === "context_length_exceeded");
+    }
+    await assert.rejects(client.chat.completions.create({ ...greedy, model: "meetara:broken" }), (error) => error instanceof APIError && error.status === 503 && error.code === "model_unavailable");
+  },
+};
+
+const folder = mkdtempSync(join(tmpdir(), "meetara-openai-"));
+let host;
+try {
+  const models = join(folder, "models");
+  mkdirSync(models);
+  copyFileSync(join(root, "tests/vectors/tiny/tiny-q8_0.gguf"), join(models, "tiny.gguf"));
+  writeFileSync(join(models, "broken.gguf"), "GGUF, but not really");
+  host = await startHost(models);
+  const client = new OpenAI({ baseURL: `${host.address}/v1`, apiKey: "unused", maxRetries: 0, timeout: 60_000 });
+  for (const [name, check] of Object.entries(checks)) {
+    await check(client);
+    console.log(`ok  ${name}`);
+  }
+  assert.equal(await host.stop(), 0, "the host ends cleanly");
+  console.log(`openai_client: ${Object.keys(checks).length} checks passed`);
+} finally {
+  await host?.stop();
+  rmSync(folder, { recursive: true, force: true });
+}
