@@ -162,6 +162,8 @@ impl Kernels {
         if let Some(avx2) = super::avx2::Avx2::new() {
             sets.push(avx2.kernels());
         }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        sets.push(super::simd128::KERNELS);
         sets
     }
 

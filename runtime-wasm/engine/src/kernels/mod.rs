@@ -34,6 +34,8 @@ pub mod avx2;
 pub mod dispatch;
 pub mod math;
 pub mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub mod simd128;
 
 pub use dispatch::Kernels;
 

@@ -16,11 +16,10 @@ pub use float::{
     fold, matmul_bf16_f32, matmul_f16_f32, matmul_f32_f32, matvec_bf16_f32, matvec_f16_f32,
     matvec_f32_f32,
 };
-pub(crate) use quantize::block_scales;
-pub use quantize::{quantize_q8, quantize_q8k};
-pub(crate) use vector::F16_MAX;
+pub use quantize::{block_scales, quantize_q8, quantize_q8k};
 pub use vector::{
-    axpy, axpy_rows, dot, dot_rows, f16_to_f32, f32_to_f16, rms_norm, rope, silu_mul, softmax,
+    F16_MAX, axpy, axpy_rows, dot, dot_rows, f16_to_f32, f32_to_f16, rms_norm, rope, silu_mul,
+    softmax,
 };
 
 /// The scalar kernels: any CPU runs them.

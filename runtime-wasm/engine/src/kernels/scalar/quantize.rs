@@ -13,9 +13,9 @@ use super::super::math::round_half_even;
 use super::super::{Q8_LEN, Q8K_LEN, SUM_LEN};
 
 /// The bits of 2^-118, the smallest |x| that is not taken for zero.
-pub(crate) const TINY_BITS: u32 = (127 - 118) << 23;
+pub const TINY_BITS: u32 = (127 - 118) << 23;
 /// The bits of infinity.
-pub(crate) const INFINITY_BITS: u32 = f32::INFINITY.to_bits();
+pub const INFINITY_BITS: u32 = f32::INFINITY.to_bits();
 
 /// `D` and `127 / a` for a block, from the bits of its largest |x|.
 #[must_use]

@@ -89,7 +89,7 @@ pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
 }
 
 /// The largest finite half.
-pub(crate) const F16_MAX: f32 = 65504.0;
+pub const F16_MAX: f32 = 65504.0;
 
 /// `x` as IEEE halves, nearest even. Values past the largest half become it,
 /// and NaN becomes 0, so that what is stored is always finite.

@@ -1,0 +1,178 @@
+//! The kernels between the matrix products. Meanings: `scalar/vector.rs`.
+//!
+//! What is left over when a length is no multiple of four or eight goes
+//! through the scalar code, element by element.
+
+use core::arch::wasm32::*;
+
+use super::float::dot;
+use super::math::exp;
+use super::reduce::to_array;
+use crate::kernels::{math, scalar};
+
+#[inline]
+fn load(x: &[f32; 4]) -> v128 {
+    // SAFETY: `x` has four floats.
+    unsafe { v128_load(x.as_ptr().cast()) }
+}
+
+#[inline]
+fn store(y: &mut [f32; 4], x: v128) {
+    // SAFETY: `y` has room for four floats.
+    unsafe { v128_store(y.as_mut_ptr().cast(), x) };
+}
+
+pub(super) fn axpy(factor: f32, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len());
+    axpy_rows(&[factor], x, y);
+}
+
+pub(super) fn axpy_rows(factors: &[f32], rows: &[f32], y: &mut [f32]) {
+    let width = y.len();
+    assert_eq!(rows.len(), factors.len() * width);
+    // Eight vectors of y stay in registers while all rows pass.
+    let mut first = 0;
+    while first + 32 <= width {
+        columns::<8>(factors, rows, first, y);
+        first += 32;
+    }
+    while first + 4 <= width {
+        columns::<1>(factors, rows, first, y);
+        first += 4;
+    }
+    if first < width {
+        for (factor, row) in factors.iter().zip(rows.chunks_exact(width)) {
+            scalar::axpy(*factor, &row[first..], &mut y[first..]);
+        }
+    }
+}
+
+/// `axpy_rows` on elements `first..first + 4 * N` of every row.
+#[inline]
+fn columns<const N: usize>(factors: &[f32], rows: &[f32], first: usize, y: &mut [f32]) {
+    let width = y.len();
+    let y = &mut y[first..first + 4 * N].as_chunks_mut::<4>().0[..N];
+    let mut sums = [f32x4_splat(0.0); N];
+    for (sum, y) in sums.iter_mut().zip(y.iter()) {
+        *sum = load(y);
+    }
+    for (&factor, row) in factors.iter().zip(rows.chunks_exact(width)) {
+        let factor = f32x4_splat(factor);
+        let row = row[first..first + 4 * N].as_chunks::<4>().0;
+        for (sum, row) in sums.iter_mut().zip(row) {
+            *sum = f32x4_add(*sum, f32x4_mul(factor, load(row)));
+        }
+    }
+    for (sum, y) in sums.into_iter().zip(y) {
+        store(y, sum);
+    }
+}
+
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() == weight.len() && x.len() == out.len());
+    let mean = dot(x, x) / x.len() as f32;
+    let scale = 1.0 / (mean + eps).sqrt();
+    for ((y, x), w) in out.iter_mut().zip(x).zip(weight) {
+        *y = (x * scale) * w;
+    }
+}
+
+pub(super) fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let len = cos.len();
+    if !len.is_multiple_of(4) || len == 0 {
+        return scalar::rope(x, cos, sin);
+    }
+    assert!(len == sin.len() && x.len().is_multiple_of(len));
+    for head in x.chunks_exact_mut(len) {
+        let angles = cos.as_chunks().0.iter().zip(sin.as_chunks().0);
+        for (x, (cos, sin)) in head.as_chunks_mut::<4>().0.iter_mut().zip(angles) {
+            let own = load(x);
+            let partner = i32x4_shuffle::<1, 0, 3, 2>(own, own);
+            let turned = f32x4_mul(partner, load(sin));
+            store(x, f32x4_add(f32x4_mul(own, load(cos)), turned));
+        }
+    }
+}
+
+pub(super) fn softmax(x: &mut [f32]) {
+    let (whole, rest) = x.as_chunks_mut::<8>();
+    let halves = |x: &[f32; 8]| {
+        let (low, high) = (x.as_chunks::<4>().0[0], x.as_chunks::<4>().0[1]);
+        [load(&low), load(&high)]
+    };
+    let mut max = f32x4_splat(f32::NEG_INFINITY);
+    for x in whole.iter() {
+        let [low, high] = halves(x);
+        max = f32x4_max(max, f32x4_max(low, high));
+    }
+    let max = to_array(max)
+        .into_iter()
+        .chain(rest.iter().copied())
+        .fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [f32x4_splat(0.0); 2];
+    for x in whole.iter_mut() {
+        let values = halves(x);
+        for ((part, value), sum) in x
+            .as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .zip(values)
+            .zip(&mut sums)
+        {
+            let e = exp(f32x4_sub(value, f32x4_splat(max)));
+            *sum = f32x4_add(*sum, e);
+            store(part, e);
+        }
+    }
+    let ([a, b, c, d], [e, f, g, h]) = (to_array(sums[0]), to_array(sums[1]));
+    let mut lanes = [a, b, c, d, e, f, g, h];
+    for (x, lane) in rest.iter_mut().zip(&mut lanes) {
+        *x = math::exp(*x - max);
+        *lane += *x;
+    }
+    let inverse = 1.0 / scalar::fold(lanes);
+    for x in x {
+        *x *= inverse;
+    }
+}
+
+pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len());
+    let ((gate, gate_rest), (up, up_rest)) = (gate.as_chunks_mut::<4>(), up.as_chunks::<4>());
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let g = load(gate);
+        let silu = f32x4_div(g, f32x4_add(f32x4_splat(1.0), exp(f32x4_neg(g))));
+        store(gate, f32x4_mul(silu, load(up)));
+    }
+    scalar::silu_mul(gate_rest, up_rest);
+}
+
+/// Scalar: a few hundred values a token, each an integer calculation.
+pub(super) fn f32_to_f16(x: &[f32], out: &mut [u16]) {
+    scalar::f32_to_f16(x, out);
+}
+
+/// Finite halves only, so their bits, moved to a float's place, are a number
+/// 2^112 times too small, and the sign comes along by widening with it.
+pub(super) fn f16_to_f32(x: &[u16], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len());
+    let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<8>(), out.as_chunks_mut::<8>());
+    let places = u32x4_splat(0x8fff_e000);
+    let scale = f32x4_splat(f32::from_bits((127 + 112) << 23));
+    for (x, out) in x.iter().zip(out) {
+        // SAFETY: `x` has eight halves, and `out` room for as many floats.
+        unsafe {
+            let halves = v128_load(x.as_ptr().cast());
+            let parts = [
+                i32x4_extend_low_i16x8(halves),
+                i32x4_extend_high_i16x8(halves),
+            ];
+            let out = out.as_mut_ptr().cast::<v128>();
+            for (i, part) in parts.into_iter().enumerate() {
+                let small = v128_and(i32x4_shl(part, 13), places);
+                v128_store(out.add(i), f32x4_mul(small, scale));
+            }
+        }
+    }
+    scalar::f16_to_f32(x_rest, out_rest);
+}
