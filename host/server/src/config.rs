@@ -76,7 +76,7 @@ pub struct Config {
     #[arg(long, env = "MEETARA_COMPONENT", value_name = "FILE")]
     pub component: Option<PathBuf>,
 
-    /// Longest context of a conversation in tokens; 0 takes each model's own
+    /// The most tokens of a conversation, within what each model can; 0 takes what it can, up to 4096
     #[arg(
         long,
         env = "MEETARA_CONTEXT_MAX",

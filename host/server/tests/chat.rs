@@ -8,14 +8,7 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn models_are_listed_and_found() {
     let host = Host::tiny();
-    let list: Value = host
-        .get("/v1/models")
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let list: Value = host.get("/v1/models").send().await.json().await;
     assert_eq!(list["object"], "list");
     assert_eq!(list["data"].as_array().unwrap().len(), 1);
     let model = &list["data"][0];
@@ -27,11 +20,11 @@ async fn models_are_listed_and_found() {
     assert!(model["owned_by"].is_string());
 
     for id in [TINY, "tiny"] {
-        let found = host.get(&format!("/v1/models/{id}")).send().await.unwrap();
+        let found = host.get(&format!("/v1/models/{id}")).send().await;
         assert_eq!(found.status(), 200);
-        assert_eq!(&found.json::<Value>().await.unwrap(), model);
+        assert_eq!(&found.json().await, model);
     }
-    let (status, error) = error(host.get("/v1/models/none").send().await.unwrap()).await;
+    let (status, error) = error(host.get("/v1/models/none").send().await).await;
     assert_eq!((status, &error["code"]), (404, &json!("model_not_found")));
 }
 
@@ -83,7 +76,7 @@ async fn a_stream_says_what_the_whole_reply_says() {
             "stream": true,
             "stream_options": {"include_usage": include_usage},
         }));
-        let (events, done) = events(host.post(&body).send().await.unwrap()).await;
+        let (events, done) = events(host.post(&body).send().await).await;
         assert!(done);
         assert!(events.iter().all(|event| {
             event["object"] == "chat.completion.chunk"
@@ -135,7 +128,7 @@ async fn a_stop_string_ends_the_reply_and_is_not_part_of_it() {
     assert_eq!(stopped["choices"][0]["message"]["content"], before);
 
     let body = request(json!({"max_tokens": 64, "stop": middle, "stream": true}));
-    let (events, done) = events(host.post(&body).send().await.unwrap()).await;
+    let (events, done) = events(host.post(&body).send().await).await;
     assert!(done);
     assert_eq!(text_of(&events, 0), before);
 }
@@ -195,7 +188,7 @@ async fn several_answers_to_one_prompt() {
 
     let mut body = request(more);
     body["stream"] = json!(true);
-    let (events, done) = events(host.post(&body).send().await.unwrap()).await;
+    let (events, done) = events(host.post(&body).send().await).await;
     assert!(done);
     for index in 0..3 {
         let whole = &choices[index as usize]["message"]["content"];
@@ -235,7 +228,7 @@ async fn the_context_ends_a_reply_and_refuses_a_prompt() {
 async fn what_is_wrong_with_a_request_is_said() {
     let host = Host::tiny();
     for body in ["", "{", "[]", "\"x\"", "{\"model\":\u{1}}"] {
-        let sent = host.post(&json!(null)).body(body).send().await.unwrap();
+        let sent = host.post(&json!(null)).body(body).send().await;
         let (status, error) = error(sent).await;
         assert_eq!(
             (status, &error["code"]),
@@ -264,18 +257,13 @@ async fn what_is_wrong_with_a_request_is_said() {
     }
 
     let url = |path: &str| format!("{}{path}", host.rest);
-    let (status, found) = error(host.client.post(url("/v1/nothing")).send().await.unwrap()).await;
+    let (status, found) = error(host.client.post(&url("/v1/nothing")).send().await).await;
     assert_eq!((status, &found["code"]), (404, &json!("not_found")));
-    let get = host
-        .client
-        .get(url("/v1/chat/completions"))
-        .send()
-        .await
-        .unwrap();
+    let get = host.client.get(&url("/v1/chat/completions")).send().await;
     assert_eq!(get.headers()["allow"], "POST");
     assert_eq!(error(get).await.0, 405);
     assert_eq!(
-        error(host.client.post(url("/health")).send().await.unwrap())
+        error(host.client.post(&url("/health")).send().await)
             .await
             .0,
         405
@@ -290,8 +278,8 @@ async fn what_is_wrong_with_a_request_is_said() {
 #[tokio::test]
 async fn responses_carry_an_id_and_are_not_kept() {
     let host = Host::tiny();
-    let one = host.get("/health").send().await.unwrap();
-    let two = host.post(&json!({})).send().await.unwrap();
+    let one = host.get("/health").send().await;
+    let two = host.post(&json!({})).send().await;
     for response in [&one, &two] {
         assert_eq!(response.headers()["cache-control"], "no-store");
         assert_eq!(response.headers()["x-content-type-options"], "nosniff");
@@ -324,13 +312,10 @@ async fn the_log_never_holds_a_word_of_a_conversation() {
     host.error(&request(message(&said.repeat(200)))).await;
     host.error(&request(json!({"model": said}))).await;
     host.error(&request(json!({said: 1}))).await;
-    host.post(&json!(null)).body(said).send().await.unwrap();
-    host.get(&format!("/{said}?{said}")).send().await.unwrap();
-    host.get(&format!("/v1/models/{said}"))
-        .send()
-        .await
-        .unwrap();
-    host.page(&format!("/{said}")).send().await.unwrap();
+    host.post(&json!(null)).body(said).send().await;
+    host.get(&format!("/{said}?{said}")).send().await;
+    host.get(&format!("/v1/models/{said}")).send().await;
+    host.page(&format!("/{said}")).send().await;
     host.logged("route=\"/v1/models/{id}\"").await;
     let log = host.log();
     assert!(log.contains("completion_tokens=16"), "{log}");

@@ -2,8 +2,7 @@
 
 mod common;
 
-use common::{Host, component, error, folder, request, tiny};
-use reqwest::{Method, StatusCode, header};
+use common::{Host, Method, StatusCode, component, error, folder, header, request, tiny};
 use serde_json::json;
 
 fn with_page() -> Host {
@@ -51,7 +50,7 @@ async fn files_have_their_types_and_the_headers_of_an_isolated_page() {
         ("/models/tiny.gguf", "application/octet-stream", "no-cache"),
         ("/models/tiny.md", "text/markdown", "no-cache"),
     ] {
-        let response = host.page(path).send().await.unwrap();
+        let response = host.page(path).send().await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         let headers = response.headers();
         assert!(
@@ -72,8 +71,8 @@ async fn files_have_their_types_and_the_headers_of_an_isolated_page() {
             "{policy}"
         );
     }
-    let model = host.page("/models/tiny.gguf").send().await.unwrap();
-    assert_eq!(model.bytes().await.unwrap(), tiny());
+    let model = host.page("/models/tiny.gguf").send().await;
+    assert_eq!(model.bytes().await, tiny());
 }
 
 #[tokio::test]
@@ -91,7 +90,7 @@ async fn nothing_else_is_served() {
         "/..%2foutside.txt",
         "/%2e%2e/outside.txt",
     ] {
-        let response = host.page(path).send().await.unwrap();
+        let response = host.page(path).send().await;
         assert!(
             response.status().is_client_error(),
             "{path}: {}",
@@ -102,17 +101,9 @@ async fn nothing_else_is_served() {
             "nosniff",
             "{path}"
         );
-        assert!(
-            !response.text().await.unwrap().contains("outside"),
-            "{path}"
-        );
+        assert!(!response.text().await.contains("outside"), "{path}");
     }
-    let post = host
-        .client
-        .post(format!("{}/", host.web))
-        .send()
-        .await
-        .unwrap();
+    let post = host.client.post(&format!("{}/", host.web)).send().await;
     assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
 }
 
@@ -120,7 +111,7 @@ async fn nothing_else_is_served() {
 async fn a_file_is_sent_once_and_in_parts() {
     let host = with_page();
     let path = "/models/tiny.gguf";
-    let first = host.page(path).send().await.unwrap();
+    let first = host.page(path).send().await;
     let tag = first.headers()["etag"].to_str().unwrap().to_owned();
     assert_eq!(first.headers()["accept-ranges"], "bytes");
 
@@ -128,40 +119,37 @@ async fn a_file_is_sent_once_and_in_parts() {
         .page(path)
         .header(header::IF_NONE_MATCH, &tag)
         .send()
-        .await
-        .unwrap();
+        .await;
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     assert_eq!(again.headers()["etag"], tag);
-    assert!(again.bytes().await.unwrap().is_empty());
+    assert!(again.bytes().await.is_empty());
     let other = host
         .page(path)
         .header(header::IF_NONE_MATCH, "W/\"x\"")
         .send()
-        .await
-        .unwrap();
+        .await;
     assert_eq!(other.status(), StatusCode::OK);
 
     let part = host
         .page(path)
         .header(header::RANGE, "bytes=4-7")
         .send()
-        .await
-        .unwrap();
+        .await;
     assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
     assert_eq!(
         part.headers()["etag"],
         tag,
         "a part has the tag of the whole"
     );
-    assert_eq!(part.bytes().await.unwrap(), tiny()[4..8]);
+    assert_eq!(part.bytes().await, tiny()[4..8]);
     let changed = host
         .page(path)
         .header(header::RANGE, "bytes=4-7")
         .header(header::IF_RANGE, "\"of another file\"");
-    assert_eq!(changed.send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(changed.send().await.status(), StatusCode::OK);
     let beyond = host.page(path).header(header::RANGE, "bytes=99999999-");
     assert_eq!(
-        beyond.send().await.unwrap().status(),
+        beyond.send().await.status(),
         StatusCode::RANGE_NOT_SATISFIABLE
     );
 }
@@ -169,9 +157,9 @@ async fn a_file_is_sent_once_and_in_parts() {
 #[tokio::test]
 async fn a_missing_page_is_said_and_the_api_works() {
     let host = Host::tiny();
-    let response = host.page("/").send().await.unwrap();
+    let response = host.page("/").send().await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
-    assert!(response.text().await.unwrap().contains("--web-dir"));
+    assert!(response.text().await.contains("--web-dir"));
     host.chat(&request(json!({}))).await;
 }
 
@@ -186,8 +174,7 @@ async fn foreign_names_and_foreign_pages_are_refused() {
         let rebound = address
             .header(header::HOST, "evil.example:8766")
             .send()
-            .await
-            .unwrap();
+            .await;
         let (status, error) = error(rebound).await;
         assert_eq!((status, &error["code"]), (403, &json!("host_not_allowed")));
     }
@@ -195,7 +182,7 @@ async fn foreign_names_and_foreign_pages_are_refused() {
         let foreign = host
             .post(&request(json!({})))
             .header(header::ORIGIN, origin);
-        let response = foreign.send().await.unwrap();
+        let response = foreign.send().await;
         assert!(
             !response
                 .headers()
@@ -219,7 +206,7 @@ async fn foreign_names_and_foreign_pages_are_refused() {
             .client
             .request(
                 Method::OPTIONS,
-                format!("{}/v1/chat/completions", host.rest),
+                &format!("{}/v1/chat/completions", host.rest),
             )
             .header(header::ORIGIN, origin)
             .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
@@ -228,8 +215,7 @@ async fn foreign_names_and_foreign_pages_are_refused() {
                 "authorization,content-type",
             )
             .send()
-            .await
-            .unwrap();
+            .await;
         assert_eq!(preflight.status(), StatusCode::NO_CONTENT);
         let headers = preflight.headers();
         assert_eq!(headers["access-control-allow-origin"], *origin);
@@ -240,7 +226,7 @@ async fn foreign_names_and_foreign_pages_are_refused() {
         let own = host
             .post(&request(json!({})))
             .header(header::ORIGIN, origin);
-        let response = own.send().await.unwrap();
+        let response = own.send().await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["access-control-allow-origin"], *origin);
         assert_eq!(response.headers()["vary"], "Origin");
@@ -250,7 +236,6 @@ async fn foreign_names_and_foreign_pages_are_refused() {
             .get("/health")
             .send()
             .await
-            .unwrap()
             .headers()
             .contains_key("access-control-allow-origin")
     );

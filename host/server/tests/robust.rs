@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 const ENDLESS: &str = "meetara:endless";
+const ENDLESS_FLAGS: &[&str] = &["--context-max", "100000"];
 
 /// A request whose reply takes minutes.
 fn endless_request(stream: bool) -> Value {
@@ -19,10 +20,10 @@ fn endless_request(stream: bool) -> Value {
 
 #[tokio::test]
 async fn a_client_that_goes_away_mid_reply_frees_the_model() {
-    let host = Host::start(&[("endless.gguf", &endless())], &[]);
+    let host = Host::start(&[("endless.gguf", &endless())], ENDLESS_FLAGS);
 
-    let response = host.post(&endless_request(true)).send().await.unwrap();
-    let mut body = response.bytes_stream();
+    let response = host.post(&endless_request(true)).send().await;
+    let mut body = response.stream();
     for _ in 0..3 {
         body.next().await.unwrap().unwrap();
     }
@@ -38,12 +39,8 @@ async fn a_client_that_goes_away_mid_reply_frees_the_model() {
 
     // Without a stream there is nothing to write to, yet the closed connection is noticed.
     let patience = Duration::from_millis(300);
-    let gave_up = host
-        .post(&endless_request(false))
-        .timeout(patience)
-        .send()
-        .await;
-    assert!(gave_up.unwrap_err().is_timeout());
+    let gave_up = tokio::time::timeout(patience, host.post(&endless_request(false)).send());
+    assert!(gave_up.await.is_err());
     let began = Instant::now();
     host.chat(&request(json!({"model": ENDLESS}))).await;
     assert!(
@@ -57,13 +54,13 @@ async fn a_client_that_goes_away_mid_reply_frees_the_model() {
 #[tokio::test]
 async fn a_full_queue_is_said_and_other_models_go_on() {
     let models: [(&str, &[u8]); 2] = [("endless.gguf", &endless()), ("tiny.gguf", &tiny())];
-    let host = Host::start(&models, &["--queue-max", "1"]);
-    let running = host.post(&endless_request(true)).send().await.unwrap();
+    let host = Host::start(&models, &[ENDLESS_FLAGS, &["--queue-max", "1"]].concat());
+    let running = host.post(&endless_request(true)).send().await;
     let waiting = host.post(&endless_request(true)).send();
     let refused = async {
         // The waiting request must be there first.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        host.post(&endless_request(true)).send().await.unwrap()
+        host.post(&endless_request(true)).send().await
     };
     let refused = tokio::select! {
         _ = waiting => panic!("one request at a time"),
@@ -160,55 +157,60 @@ async fn files_that_lie_are_reported_and_stop_nobody() {
         assert_eq!(model["state"], "failed", "{model}");
     }
 
-    let list: Value = host
-        .get("/v1/models")
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let list: Value = host.get("/v1/models").send().await.json().await;
     assert_eq!(list["data"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(state("tiny").await["state"], "idle");
     host.chat(&request(json!({}))).await;
     let model = state("tiny").await;
     assert_eq!(model["state"], "ready");
-    assert_eq!(model["context_len"], 256);
+    assert_eq!(model["context_max"], 256);
     assert!(model["memory_bytes"].as_u64().unwrap() > good.len() as u64);
 }
 
 #[tokio::test]
 async fn a_model_that_needs_more_memory_than_allowed_is_an_error_and_not_a_crash() {
-    let models: [(&str, &[u8]); 2] = [
-        ("tiny.gguf", &tiny()),
-        ("wide.gguf", &with_context(200_000)),
-    ];
-    let host = Host::start(&models, &["--memory-max-mib", "64"]);
-    let wide = request(json!({"model": "meetara:wide"}));
-    let (status, error) = host.error(&wide).await;
+    let long = with_context(5_000_000);
+    let models: [(&str, &[u8]); 2] = [("tiny.gguf", &tiny()), ("long.gguf", &long)];
+    let limit = ["--memory-max-mib", "64"];
+    let host = Host::start(
+        &models,
+        &[&limit[..], &["--context-max", "5000000"]].concat(),
+    );
+    let body = request(json!({"model": "meetara:long"}));
+    let (status, error) = host.error(&body).await;
     assert_eq!(
         (status, &error["code"]),
         (503, &json!("overloaded")),
         "{error}"
     );
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("--memory-max-mib"),
+        "{error}"
+    );
     host.chat(&request(json!({}))).await;
 
     // A shorter context makes it fit.
-    let host = Host::start(&models, &["--memory-max-mib", "64", "--context-max", "512"]);
-    host.chat(&wide).await;
+    let host = Host::start(&models, &[&limit[..], &["--context-max", "512"]].concat());
+    host.chat(&body).await;
 }
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_stopped() {
-    // Clearing a gigabyte for the KV cache takes longer than the limit.
-    let models: [(&str, &[u8]); 2] = [
-        ("tiny.gguf", &tiny()),
-        ("slow.gguf", &with_context(1_500_000)),
+    // Clearing two gigabytes for a context of this length takes longer than the limit.
+    let slow = with_context(100_000_000);
+    let models: [(&str, &[u8]); 2] = [("tiny.gguf", &tiny()), ("slow.gguf", &slow)];
+    let flags = [
+        "--call-max-ms",
+        "150",
+        "--memory-max-mib",
+        "4096",
+        "--context-max",
+        "100000000",
     ];
-    let host = Host::start(
-        &models,
-        &["--call-max-ms", "40", "--memory-max-mib", "4096"],
-    );
+    let host = Host::start(&models, &flags);
     let (status, error) = host.error(&request(json!({"model": "meetara:slow"}))).await;
     assert_eq!(status, 500, "{error}");
     assert!(
@@ -232,9 +234,9 @@ async fn an_unused_model_gives_its_memory_back() {
 #[tokio::test]
 async fn a_request_to_stop_lets_replies_end_and_then_ends_them() {
     let models: [(&str, &[u8]); 2] = [("endless.gguf", &endless()), ("tiny.gguf", &tiny())];
-    let mut host = Host::start(&models, &["--grace-s", "1"]);
+    let mut host = Host::start(&models, &[ENDLESS_FLAGS, &["--grace-s", "1"]].concat());
     host.chat(&request(json!({}))).await;
-    let response = host.post(&endless_request(true)).send().await.unwrap();
+    let response = host.post(&endless_request(true)).send().await;
     let terminated = std::process::Command::new("kill")
         .args(["-TERM", &host.process_id().to_string()])
         .status()
@@ -263,14 +265,7 @@ async fn ids_follow_the_names_of_files() {
         ],
         &[],
     );
-    let list: Value = host
-        .get("/v1/models")
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let list: Value = host.get("/v1/models").send().await.json().await;
     let ids: Vec<_> = list["data"]
         .as_array()
         .unwrap()

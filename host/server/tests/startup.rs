@@ -5,9 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{Host, command, component, folder, request, tiny};
+use common::{Host, TempDir, command, component, folder, request, tiny};
 use serde_json::json;
-use tempfile::TempDir;
 
 /// A copy of the component in a folder of its own, with no compiled form beside it.
 fn copy(folder: &Path) -> PathBuf {
@@ -35,7 +34,7 @@ fn refused(models: &TempDir, component: &Path, flags: &[&str]) -> String {
 
 #[tokio::test]
 async fn the_compiled_engine_is_kept_and_a_damaged_one_is_replaced() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new();
     let component = copy(folder.path());
     let start = || Host::start_in(common::folder(&[("tiny.gguf", &tiny())]), &component, &[]);
 
@@ -87,7 +86,7 @@ async fn the_compiled_engine_is_kept_and_a_damaged_one_is_replaced() {
 #[tokio::test]
 async fn the_compiled_engine_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new();
     let component = copy(folder.path());
     drop(Host::start_in(common::folder(&[]), &component, &[]));
     let mode = std::fs::metadata(compiled(folder.path()))
@@ -100,7 +99,7 @@ async fn the_compiled_engine_is_for_its_owner_alone() {
 #[test]
 fn a_component_that_is_missing_or_foreign_is_named_with_the_command_that_builds_it() {
     let models = folder(&[]);
-    let place = TempDir::new().unwrap();
+    let place = TempDir::new();
     let missing = refused(&models, &place.path().join("none.wasm"), &[]);
     assert!(
         missing.contains("none.wasm") && missing.contains("cargo xtask wasm"),

@@ -22,7 +22,7 @@
 //! | `meetara_free(ptr)` | 0; gives a buffer back |
 //! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`]. Or 1: the head is too short; result: [`wire::NeedMore`] |
 //! | `meetara_model_load(ptr)` | 0; the buffer holds a whole GGUF file; result: [`wire::Loaded`] |
-//! | `meetara_session_open(context_max)` | a session, 1 or more; 0 for `context_max` means the model's own; result: [`wire::Opened`] |
+//! | `meetara_session_open(context_max)` | a session, 1 or more; 0 for `context_max` lets the engine choose, and more than the model's own is an error; result: [`wire::Opened`] |
 //! | `meetara_session_close(session)` | 0 |
 //! | `meetara_start(session, ptr)` | 0; the buffer holds a [`wire::Start`]; result: `{"prompt_tokens","cached_tokens"}` |
 //! | `meetara_step(session)` | 1 when the reply is complete, else 0; result: [`wire::Stepped`] |
@@ -101,7 +101,7 @@ pub extern "C" fn meetara_model_load(ptr: usize) -> i32 {
     with_state(FAILED, |state| state.report(|s| s.model_load(ptr)))
 }
 
-/// Opens a session with room for `context_max` tokens (0: the model's own limit).
+/// Opens a session with room for `context_max` tokens (0: the engine chooses).
 // SAFETY: see `meetara_abi_version`.
 #[unsafe(no_mangle)]
 pub extern "C" fn meetara_session_open(context_max: u32) -> i32 {

@@ -149,8 +149,8 @@ impl State {
         let config = model.config();
         let loaded = Loaded {
             name: &config.name,
-            context_len: config.context_len,
-            n_vocab: config.n_vocab,
+            context_len: config.context_len as u64,
+            n_vocab: config.n_vocab as u64,
             chat: model.chat_template().is_some(),
         };
         self.put(&loaded)?;
@@ -165,6 +165,7 @@ impl State {
         let context_max = (context_max != 0).then_some(context_max);
         let session = Session::new(Arc::clone(model), context_max)?;
         let opened = Opened {
+            context_max: session.context_max(),
             memory_bytes: session.memory_bytes() as u64,
         };
         let slot = match self.sessions.iter().position(Option::is_none) {

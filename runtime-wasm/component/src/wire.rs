@@ -38,17 +38,19 @@ pub struct Loaded<'a> {
     /// The model's name.
     pub name: &'a str,
     /// The longest context in tokens.
-    pub context_len: u32,
+    pub context_len: u64,
     /// Number of tokens in the vocabulary.
-    pub n_vocab: u32,
+    pub n_vocab: u64,
     /// Whether the file carries a chat template.
     pub chat: bool,
 }
 
-/// What an open session takes.
+/// What an open session holds and takes.
 #[derive(Debug, Serialize)]
 pub struct Opened {
-    /// Bytes of the KV cache and the scratch buffers.
+    /// The most tokens, prompt and reply together.
+    pub context_max: u32,
+    /// Bytes of its buffers so far; the KV cache grows as the context fills.
     pub memory_bytes: u64,
 }
 

@@ -30,7 +30,7 @@ pub const ID_PREFIX: &str = "meetara:";
 pub struct WorkerConfig {
     /// Requests that may wait.
     pub queue_max: usize,
-    /// Longest context in tokens; 0 takes the model's own.
+    /// The most tokens of a conversation; 0 lets the engine choose.
     pub context_max: u32,
     /// After so long without a request the memory is given back; `None` keeps it.
     pub idle: Option<Duration>,
@@ -72,8 +72,8 @@ pub enum State {
     Ready {
         /// The sandbox's memory in bytes: engine, weights and KV cache.
         memory_bytes: usize,
-        /// Longest context in tokens.
-        context_len: u32,
+        /// The most tokens of a conversation, prompt and reply together.
+        context_max: u32,
     },
     /// Cannot be loaded, for a reason that lies in the file.
     Failed {

@@ -169,10 +169,10 @@ impl Worker {
         }
         // The KV cache may have grown.
         let memory_bytes = instance.memory_bytes();
-        if let State::Ready { context_len, .. } = self.model.state() {
+        if let State::Ready { context_max, .. } = self.model.state() {
             self.model.set_state(State::Ready {
                 memory_bytes,
-                context_len,
+                context_max,
             });
         }
         Ok(())
@@ -197,11 +197,11 @@ impl Worker {
         self.model.set_state(State::Loading);
         let began = Instant::now();
         match self.try_load() {
-            Ok((loaded, context_len)) => {
+            Ok((loaded, context_max)) => {
                 let memory_bytes = loaded.instance.memory_bytes();
                 self.model.set_state(State::Ready {
                     memory_bytes,
-                    context_len,
+                    context_max,
                 });
                 let load_ms = began.elapsed().as_millis();
                 tracing::info!(model = self.model.id, load_ms, memory_bytes, "loaded");
@@ -237,12 +237,11 @@ impl Worker {
                     .to_owned(),
             });
         }
-        let session = instance.open_session(self.config.context_max)?;
-        let context_len = match self.config.context_max {
-            0 => facts.context_len,
-            max => max.min(facts.context_len),
-        };
-        Ok((Loaded { instance, session }, context_len))
+        // One setting for all models, so it is no error if one of them holds less.
+        let context_max = u64::from(self.config.context_max).min(facts.context_len);
+        let context_max = u32::try_from(context_max).unwrap_or(u32::MAX);
+        let (session, opened) = instance.open_session(context_max)?;
+        Ok((Loaded { instance, session }, opened.context_max))
     }
 }
 

@@ -12,7 +12,9 @@ use wasmtime::{
     WasmResults,
 };
 
-use super::wire::{ABI_VERSION, Failure, Inspected, Loaded, NeedMore, Start, Started, Stepped};
+use super::wire::{
+    ABI_VERSION, Failure, Inspected, Loaded, NeedMore, Opened, Start, Started, Stepped,
+};
 use super::{Limits, Sandbox, SandboxError};
 
 /// What one instance may take, and whether it asked for more.
@@ -153,13 +155,14 @@ impl Instance {
         self.result()
     }
 
-    /// Opens a session with room for `context_max` tokens, 0 for the model's own limit.
+    /// Opens a session with room for `context_max` tokens; 0 lets the engine choose.
     ///
     /// # Errors
-    /// When its memory cannot be had.
-    pub fn open_session(&mut self, context_max: u32) -> Result<i32, SandboxError> {
+    /// When its memory cannot be had, or the model's context is shorter.
+    pub fn open_session(&mut self, context_max: u32) -> Result<(i32, Opened), SandboxError> {
         let session_open = self.session_open.clone();
-        self.status(&session_open, context_max)
+        let session = self.status(&session_open, context_max)?;
+        Ok((session, self.result()?))
     }
 
     /// Starts a reply.

@@ -33,9 +33,16 @@ pub struct NeedMore {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Loaded {
     /// The longest context in tokens.
-    pub context_len: u32,
+    pub context_len: u64,
     /// Whether the file carries a chat template.
     pub chat: bool,
+}
+
+/// What an open session holds.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Opened {
+    /// The most tokens, prompt and reply together.
+    pub context_max: u32,
 }
 
 /// A request.

@@ -3,7 +3,14 @@
 //! The component is built here by cargo, with the flags and in the folder of `cargo xtask wasm`,
 //! so a test never runs against an old one.
 
-#![allow(dead_code, reason = "every test file uses another part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test file uses another part of this"
+)]
+
+mod client;
+mod folder;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,9 +19,11 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use meetara_format::{Gguf, Writer};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+
+pub use axum::http::{Method, StatusCode, header};
+pub use client::{Client, Request, Response};
+pub use folder::TempDir;
 
 /// The id of the model in `tiny.gguf`.
 pub const TINY: &str = "meetara:tiny";
@@ -98,7 +107,7 @@ pub struct Host {
 
 /// A folder with these files below `models`, and an empty `web`.
 pub fn folder(models: &[(&str, &[u8])]) -> TempDir {
-    let folder = TempDir::new().expect("a folder");
+    let folder = TempDir::new();
     std::fs::create_dir(folder.path().join("web")).expect("web");
     std::fs::create_dir(folder.path().join("models")).expect("models");
     for (name, bytes) in models {
@@ -212,40 +221,40 @@ impl Host {
         }
     }
 
-    pub fn get(&self, path: &str) -> RequestBuilder {
-        self.client.get(format!("{}{path}", self.rest))
+    pub fn get(&self, path: &str) -> Request {
+        self.client.get(&format!("{}{path}", self.rest))
     }
 
-    pub fn page(&self, path: &str) -> RequestBuilder {
-        self.client.get(format!("{}{path}", self.web))
+    pub fn page(&self, path: &str) -> Request {
+        self.client.get(&format!("{}{path}", self.web))
     }
 
     /// `POST /v1/chat/completions`.
-    pub fn post(&self, body: &Value) -> RequestBuilder {
+    pub fn post(&self, body: &Value) -> Request {
         self.client
-            .post(format!("{}/v1/chat/completions", self.rest))
+            .post(&format!("{}/v1/chat/completions", self.rest))
             .json(body)
     }
 
     /// A whole reply.
     pub async fn chat(&self, body: &Value) -> Value {
-        let response = self.post(body).send().await.expect("a response");
+        let response = self.post(body).send().await;
         let status = response.status();
-        let reply: Value = response.json().await.expect("JSON");
+        let reply: Value = response.json().await;
         assert_eq!(status, StatusCode::OK, "{reply}");
         reply
     }
 
     /// The error that a request must give: status, and the `error` object.
     pub async fn error(&self, body: &Value) -> (u16, Value) {
-        error(self.post(body).send().await.expect("a response")).await
+        error(self.post(body).send().await).await
     }
 
     /// `/health`.
     pub async fn health(&self) -> Value {
-        let response = self.get("/health").send().await.expect("a response");
+        let response = self.get("/health").send().await;
         assert_eq!(response.status(), StatusCode::OK);
-        response.json().await.expect("JSON")
+        response.json().await
     }
 }
 
@@ -288,7 +297,7 @@ pub fn request(more: Value) -> Value {
 /// Checks the shape of an error response; gives its status and its `error` object.
 pub async fn error(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
-    let body: Value = response.json().await.expect("JSON");
+    let body: Value = response.json().await;
     let error = body["error"].clone();
     for key in ["message", "type", "param", "code"] {
         assert!(error.get(key).is_some(), "{key} is missing in {body}");
@@ -300,7 +309,7 @@ pub async fn error(response: Response) -> (u16, Value) {
 pub async fn events(response: Response) -> (Vec<Value>, bool) {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
-    let text = response.text().await.expect("UTF-8");
+    let text = response.text().await;
     let mut payloads: Vec<&str> = text
         .split_terminator("\n\n")
         .filter(|event| !event.starts_with(':'))
