@@ -1,0 +1,365 @@
+// The Cloudflare Worker under workerd: routes, streaming, errors, disconnects, and OpenAI's client.
+//
+// Needs `cargo xtask wasm edge`, and `npm ci` in host/edge (wrangler) and here (openai). Most checks use
+// the tiny random-weight model, whose greedy replies always run to their limit; the last one runs the
+// repository's own wrangler.toml with the shipped model.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import OpenAI, { APIUserAbortError, AuthenticationError, BadRequestError, NotFoundError } from "openai";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const wrangler = join(root, "host/edge/node_modules/wrangler/bin/wrangler.js");
+const shipped = join(root, "models/pocket/meetara-pocket-q4_k_m.gguf");
+const scratch = mkdtempSync(join(tmpdir(), "meetara-edge-"));
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Starts `wrangler dev` and waits for its health route; resolves to the address and a stop function. */
+async function startWorker(config) {
+  const [port, inspector] = [await freePort(), await freePort()];
+  const flags = ["dev", "--local", "--ip", "127.0.0.1", "--port", `${port}`, "--inspector-port", `${inspector}`];
+  flags.push("--show-interactive-dev-session=false", "--config", config);
+  const env = { ...process.env, WRANGLER_SEND_METRICS: "false", CI: "1" };
+  // A process group of its own, so that workerd ends with it.
+  const child = spawn(process.execPath, [wrangler, ...flags], { cwd: root, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  let log = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (log += data));
+  let isEnded = false;
+  const ended = new Promise((resolve) => child.once("exit", resolve)).then(() => (isEnded = true));
+  const stop = async () => {
+    if (!isEnded) process.kill(-child.pid, "SIGTERM");
+    await Promise.race([ended, sleep(5000)]);
+    try {
+      process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // The whole group is gone.
+    }
+  };
+  const address = `http://127.0.0.1:${port}`;
+  for (const deadline = Date.now() + 240_000; Date.now() < deadline && !isEnded; await sleep(200)) {
+    const health = await fetch(`${address}/health`).catch(() => null);
+    if (health?.ok) return { address, stop, log: () => log };
+  }
+  await stop();
+  throw new Error(`wrangler dev did not start:\n${log}`);
+}
+
+/** The repository's wrangler.toml with another model, and without the build step. */
+function tinyConfig() {
+  const text = readFileSync(join(root, "wrangler.toml"), "utf8");
+  const replace = (from, to) => (text) => {
+    assert.match(text, from, `wrangler.toml no longer has ${from}`);
+    return text.replace(from, to);
+  };
+  const changed = [
+    replace(/^main = "(.*)"$/m, (_, main) => `main = ${JSON.stringify(join(root, main))}`),
+    replace(/^\[build\]\n(.+\n)+/m, ""),
+    replace(/^directory = .*$/m, `directory = ${JSON.stringify(join(root, "tests/vectors/tiny"))}`),
+    replace(/^MODEL_ID = .*$/m, 'MODEL_ID = "meetara:tiny"\nREPLIES_MAX = "2"'),
+    replace(/^MODEL_PATH = .*$/m, 'MODEL_PATH = "tiny-q4_k_m.gguf"'),
+  ].reduce((text, change) => change(text), text);
+  const file = join(scratch, "wrangler.toml");
+  writeFileSync(file, changed);
+  return file;
+}
+
+const model = "meetara:tiny";
+const messages = [{ role: "user", content: "What is the best way to learn a thing?" }];
+const greedy = { model, messages, temperature: 0, max_completion_tokens: 16 };
+/** As long as the tiny model can: four replies to the context's end, a thousand tokens. */
+const long = { model, messages, temperature: 0, n: 4 };
+
+let worker;
+const get = (path, headers = {}) => fetch(worker.address + path, { headers });
+const post = (body, options = {}) =>
+  fetch(`${worker.address}/v1/chat/completions`, {
+    method: "POST",
+    body: typeof body === "string" ? body : JSON.stringify(body),
+    ...options,
+  });
+const health = async () => (await get("/health")).json();
+
+/** Events of a streamed reply, and how many pieces they came in. */
+async function stream(body) {
+  const response = await post({ ...body, stream: true });
+  assert.equal(response.status, 200);
+  assert.match(response.headers.get("content-type"), /^text\/event-stream/);
+  let text = "";
+  let pieces = 0;
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  for await (const piece of response.body) {
+    pieces += 1;
+    text += decoder.decode(piece, { stream: true });
+  }
+  const events = text.split("\n\n");
+  assert.equal(events.pop(), "");
+  assert.equal(events.pop(), "data: [DONE]");
+  return { pieces, events: events.map((event) => JSON.parse(event.replace(/^data: /, ""))) };
+}
+
+const textOf = (events, index = 0) =>
+  events.flatMap((event) => event.choices.filter((choice) => choice.index === index)).map((choice) => choice.delta.content ?? "").join("");
+
+/** Waits until no reply is in progress; resolves to the tokens generated by then. */
+async function idle(within_ms) {
+  for (const deadline = Date.now() + within_ms; Date.now() < deadline; await sleep(100)) {
+    const { replies_active, tokens_generated } = await health();
+    if (replies_active === 0) return tokens_generated;
+  }
+  assert.fail(`a reply is still in progress after ${within_ms} ms`);
+}
+
+const checks = {
+  async "the model is not fetched before it is needed"() {
+    assert.deepEqual(await health(), { status: "ok", model_loaded: false, replies_active: 0, tokens_generated: 0 });
+  },
+
+  async "models are listed and found"() {
+    const list = await (await get("/v1/models")).json();
+    assert.equal(list.object, "list");
+    assert.deepEqual(list.data.map((found) => found.id), [model]);
+    assert.deepEqual(await (await get(`/v1/models/${model}`)).json(), list.data[0]);
+    assert.equal((await get("/v1/models/other")).status, 404);
+  },
+
+  async "two first requests at once fetch one model"() {
+    const replies = await Promise.all([post(greedy), post(greedy)]);
+    assert.deepEqual(replies.map((reply) => reply.status), [200, 200]);
+    const [a, b] = await Promise.all(replies.map((reply) => reply.json()));
+    assert.equal(a.choices[0].message.content, b.choices[0].message.content);
+  },
+
+  async "a whole reply"() {
+    const response = await post(greedy);
+    assert.equal(response.headers.get("content-type"), "application/json");
+    const reply = await response.json();
+    assert.match(reply.id, /^chatcmpl-[0-9a-f]{32}$/);
+    assert.match(reply.system_fingerprint, /^fp_[0-9a-f]{16}$/);
+    assert.equal(reply.object, "chat.completion");
+    assert.equal(reply.model, model);
+    assert.ok(Math.abs(reply.created - Date.now() / 1000) < 60);
+    const [choice] = reply.choices;
+    assert.deepEqual(Object.keys(choice).sort(), ["finish_reason", "index", "logprobs", "message"]);
+    assert.equal(choice.finish_reason, "length");
+    assert.ok(choice.message.content.length > 0);
+    assert.equal(choice.message.refusal, null);
+    assert.equal(reply.usage.completion_tokens, 16);
+    assert.equal(reply.usage.total_tokens, reply.usage.prompt_tokens + 16);
+  },
+
+  async "a stream comes in pieces and says the same"() {
+    const whole = await (await post(greedy)).json();
+    const { events, pieces } = await stream({ ...greedy, stream_options: { include_usage: true } });
+    assert.ok(pieces > 4, `${pieces} pieces`);
+    assert.equal(textOf(events), whole.choices[0].message.content);
+    assert.equal(new Set(events.map((event) => event.id)).size, 1);
+    assert.ok(events.every((event) => event.object === "chat.completion.chunk" && "usage" in event));
+    assert.deepEqual(events[0].choices[0].delta, { role: "assistant", content: "", refusal: null });
+    const last = events.pop();
+    assert.deepEqual(last.choices, []);
+    assert.deepEqual(last.usage, whole.usage);
+    assert.equal(events.pop().choices[0].finish_reason, "length");
+    const plain = await stream(greedy);
+    assert.ok(plain.events.every((event) => !("usage" in event)));
+  },
+
+  async "several answers"() {
+    const request = { model, messages, temperature: 1, seed: 7, n: 3, max_tokens: 8 };
+    const whole = await (await post(request)).json();
+    assert.deepEqual(whole.choices.map((choice) => choice.index), [0, 1, 2]);
+    assert.equal(whole.usage.completion_tokens, 24);
+    const contents = whole.choices.map((choice) => choice.message.content);
+    assert.equal(new Set(contents).size, 3);
+    const { events } = await stream(request);
+    assert.deepEqual([0, 1, 2].map((index) => textOf(events, index)), contents);
+    const single = await (await post({ ...request, n: 1, seed: 9 })).json();
+    assert.equal(single.choices[0].message.content, contents[2], "answer i has the seed + i");
+  },
+
+  async "a stop text ends the reply and is not part of it"() {
+    const whole = (await (await post(greedy)).json()).choices[0].message.content;
+    const characters = [...whole];
+    const stop = characters.slice(5, 8).join("");
+    for (const reply of [
+      (await (await post({ ...greedy, stop })).json()).choices[0],
+      await stream({ ...greedy, stop: [stop] }).then(({ events }) => ({
+        message: { content: textOf(events) },
+        finish_reason: events.at(-1).choices[0].finish_reason,
+      })),
+    ]) {
+      assert.equal(reply.message.content, whole.slice(0, whole.indexOf(stop)));
+      assert.equal(reply.finish_reason, "stop");
+    }
+  },
+
+  async "two replies at once do not mix"() {
+    const other = { ...greedy, messages: [{ role: "user", content: "The river runs past the old mill" }] };
+    const alone = [textOf((await stream(greedy)).events), textOf((await stream(other)).events)];
+    assert.notEqual(alone[0], alone[1]);
+    const together = await Promise.all([stream(greedy), stream(other)]);
+    assert.deepEqual(together.map(({ events }) => textOf(events)), alone);
+  },
+
+  async "each mistake has its error"() {
+    const cases = [
+      ["{", 400, "invalid_json", null],
+      ["[]", 400, "invalid_json", null],
+      [{ model }, 400, "missing_required_parameter", "messages"],
+      [{ ...greedy, model: "gpt-9" }, 404, "model_not_found", "model"],
+      [{ ...greedy, temperature: 3 }, 400, "invalid_value", "temperature"],
+      [{ ...greedy, temprature: 1 }, 400, "unknown_parameter", "temprature"],
+      [{ ...greedy, stream_options: {} }, 400, "invalid_value", "stream_options"],
+      [{ ...greedy, response_format: { type: "json_object" } }, 400, "unsupported_parameter", "response_format"],
+      [{ ...greedy, tools: [{ type: "function", function: { name: "f" } }] }, 400, "unsupported_parameter", "tools"],
+      [{ ...greedy, messages: [{ role: "robot", content: "" }] }, 400, "invalid_value", "messages[0].role"],
+      [{ ...greedy, messages: [{ role: "user", content: "water ".repeat(2000) }] }, 400, "context_length_exceeded", "messages"],
+      [{ ...greedy, stream: true, messages: [{ role: "user", content: "water ".repeat(2000) }] }, 400, "context_length_exceeded", "messages"],
+      [{ ...greedy, messages: [{ role: "user", content: "x".repeat(1 << 20) }] }, 413, "payload_too_large", null],
+    ];
+    for (const [body, status, code, param] of cases) {
+      const response = await post(body);
+      const { error } = await response.json();
+      const seen = [response.status, error.type, error.code, error.param];
+      assert.deepEqual(seen, [status, "invalid_request_error", code, param]);
+      assert.ok(error.message.length > 10 && !error.message.includes("water"));
+    }
+    assert.equal((await get("/v1/chat/completions")).status, 405);
+    assert.equal((await get("/v1/nothing")).status, 404);
+    assert.equal((await get("/tiny-q4_k_m.gguf")).status, 404, "the assets are not a website");
+    assert.equal((await post(greedy)).status, 200, "the next request works");
+  },
+
+  async "a client that leaves a stream stops it"() {
+    const before = await idle(30_000);
+    const abort = new AbortController();
+    const response = await post({ ...long, stream: true }, { signal: abort.signal });
+    await response.body.getReader().read();
+    abort.abort();
+    const after = await idle(5000);
+    await sleep(500);
+    assert.equal((await health()).tokens_generated, after, "tokens are still being generated");
+    assert.ok(after - before < 600, `${after - before} tokens for nobody`);
+    assert.equal((await post(greedy)).status, 200, "the next request works");
+  },
+
+  async "a client that leaves a whole reply stops it"() {
+    const before = await idle(30_000);
+    const abort = new AbortController();
+    const reply = post(long, { signal: abort.signal });
+    while ((await health()).replies_active === 0) await sleep(5);
+    abort.abort();
+    await assert.rejects(reply, { name: "AbortError" });
+    await sleep(500);
+    const after = (await health()).tokens_generated;
+    await sleep(500);
+    assert.equal((await health()).tokens_generated, after, "tokens are still being generated");
+    assert.ok(after - before < 600, `${after - before} tokens for nobody`);
+    assert.equal((await post(greedy)).status, 200, "the next request works");
+    await idle(30_000);
+  },
+
+  async "more replies than sessions: the surplus is told to come back"() {
+    await idle(30_000);
+    const aborts = [new AbortController(), new AbortController()];
+    const busy = await Promise.all(aborts.map((abort) => post({ ...long, stream: true }, { signal: abort.signal })));
+    const surplus = await post(greedy);
+    assert.equal(surplus.status, 503);
+    assert.equal(surplus.headers.get("retry-after"), "2");
+    assert.equal((await surplus.json()).error.type, "overloaded");
+    for (const abort of aborts) abort.abort();
+    await Promise.allSettled(busy.map((response) => response.text()));
+    await idle(30_000);
+    assert.equal((await post(greedy)).status, 200);
+  },
+
+  async "OpenAI's client"() {
+    const client = new OpenAI({ baseURL: `${worker.address}/v1`, apiKey: "none", maxRetries: 0 });
+    const ids = [];
+    for await (const found of client.models.list()) ids.push(found.id);
+    assert.deepEqual(ids, [model]);
+    const whole = await client.chat.completions.create(greedy);
+    const streamed = await client.chat.completions.create({ ...greedy, stream: true });
+    let text = "";
+    for await (const chunk of streamed) text += chunk.choices[0]?.delta.content ?? "";
+    assert.equal(text, whole.choices[0].message.content);
+    await assert.rejects(client.chat.completions.create({ ...greedy, model: "gpt-9" }), NotFoundError);
+    await assert.rejects(client.chat.completions.create({ ...greedy, logprobs: true }), BadRequestError);
+    const stopped = client.chat.completions.stream(long);
+    stopped.on("content", () => stopped.abort());
+    await assert.rejects(stopped.done(), APIUserAbortError);
+    await idle(30_000);
+  },
+};
+
+/** With the secret API_KEY: wrangler takes local secrets from `.dev.vars` beside the configuration. */
+async function withKey() {
+  const client = (apiKey) => new OpenAI({ baseURL: `${worker.address}/v1`, apiKey, maxRetries: 0 });
+  await assert.rejects(client("wrong").models.list(), AuthenticationError);
+  await assert.rejects(client("sesam").models.list(), AuthenticationError);
+  assert.equal((await client("sesame").models.list()).data.length, 1);
+  assert.equal((await get("/health")).status, 200);
+}
+
+async function withShippedModel() {
+  const client = new OpenAI({ baseURL: `${worker.address}/v1`, apiKey: "none", maxRetries: 0 });
+  const { data } = await client.models.list();
+  const reply = await client.chat.completions.create({ model: data[0].id, messages, temperature: 0, max_tokens: 24 });
+  assert.match(reply.choices[0].message.content, /[a-z]{2,} [a-z]{2,}/, "words");
+}
+
+let [passed, failed] = [0, 0];
+async function check(name, action) {
+  try {
+    await action();
+    passed += 1;
+    console.log(`ok    ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL  ${name}\n${error?.stack ?? error}`);
+  }
+}
+
+async function session(config, list) {
+  try {
+    worker = await startWorker(config);
+  } catch (error) {
+    await check("the Worker starts", () => Promise.reject(error));
+    return;
+  }
+  const failedBefore = failed;
+  for (const [name, action] of Object.entries(list)) await check(name, action);
+  const isAccess = (line) => /\[wrangler:info\] (GET|POST) /.test(line);
+  if (failed > failedBefore) console.log(worker.log().split("\n").filter((line) => !isAccess(line)).join("\n"));
+  await worker.stop();
+}
+
+try {
+  assert.ok(existsSync(wrangler), "wrangler is missing: run `npm ci` in host/edge");
+  assert.ok(existsSync(join(root, "host/edge/dist/meetara_edge.js")), "run `cargo xtask wasm edge` first");
+  const config = tinyConfig();
+  await session(config, checks);
+  writeFileSync(join(scratch, ".dev.vars"), "API_KEY=sesame\n");
+  await session(config, { "a secret key is asked for": withKey });
+  assert.ok(existsSync(shipped), `${shipped} is missing`);
+  await session(join(root, "wrangler.toml"), { "the shipped model answers": withShippedModel });
+} catch (error) {
+  await check("preparation", () => Promise.reject(error));
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+console.log(`edge: ${passed} passed, ${failed} failed`);
+process.exit(failed > 0 ? 1 : 0);
