@@ -97,5 +97,9 @@ export default defineConfig({
   },
   // Linked from ../pkg as it is, not copied into a cache that would lose its .wasm files.
   optimizeDeps: { exclude: ["meetara"] },
-  server: { fs: { allow: [".."] } },
+  server: {
+    fs: { allow: [".."] },
+    // `npm run dev` takes the models from a running meetara-host.
+    proxy: { "/models": "http://127.0.0.1:2025" },
+  },
 });

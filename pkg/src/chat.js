@@ -56,7 +56,7 @@ export class ChatClient {
     chatMessages(messages);
     paramsOf(body);
     const head = {
-      id: `chatcmpl-${crypto.randomUUID()}`,
+      id: `chatcmpl-${randomHex()}`,
       created: Math.floor(Date.now() / 1000),
       model: this.#runtime.loaded.info.name,
     };
@@ -98,6 +98,11 @@ function paramsOf(body) {
   if (body.stop != null) params.stop = [body.stop].flat();
   params.seed ??= freshSeed();
   return params;
+}
+
+/** 96 random bits. (`crypto.randomUUID` is not there on plain http.) */
+function randomHex() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(16).padStart(8, "0")).join("");
 }
 
 function usageOf({ prompt_tokens, completion_tokens, cached_tokens }) {

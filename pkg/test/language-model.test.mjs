@@ -112,6 +112,26 @@ describe("aborting", () => {
     assert.equal(typeof (await session.prompt("Again", { maxTokens: 2 })), "string");
   });
 
+  test("ends the work in the worker too", async () => {
+    const timed = async (action) => {
+      const began = performance.now();
+      await action();
+      return performance.now() - began;
+    };
+    await session.reset();
+    const whole = await timed(() => session.prompt("Go on"));
+    await session.reset();
+    const controller = new AbortController();
+    const reader = session.promptStreaming("Go on", { signal: controller.signal }).getReader();
+    await reader.read();
+    controller.abort();
+    await assert.rejects(reader.read(), { name: "AbortError" });
+    // Were the worker still at it, this would wait for some 200 tokens.
+    const next = await timed(() => session.prompt("Again", { maxTokens: 2 }));
+    assert.ok(next < whole / 2, `${next} ms after an abort, ${whole} ms for a whole reply`);
+    await session.reset();
+  });
+
   test("a prompt in the line leaves it", async () => {
     const controller = new AbortController();
     const first = session.prompt("First", { maxTokens: 8 });

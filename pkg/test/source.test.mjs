@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { openAsBlob } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { loadEngine } from "../src/engine.js";
 import { LanguageModel } from "../src/index.js";
+import { loadModel } from "../src/source.js";
 import { startHost, tinyBytes, tinyPath, tinyUrl } from "./support.mjs";
 
 const sha256 = createHash("sha256").update(tinyBytes).digest("hex");
@@ -85,7 +87,7 @@ describe("bad days", () => {
     ["an empty file", () => cut(0), { name: "DataError", reason: "invalid_model" }],
     ["counts beyond all bounds", spoiled, { name: "DataError", reason: "invalid_model" }],
     ["a model no longer kept", () => ({ key: "gone" }), { name: "NotFoundError", reason: "not_found" }],
-    ["a file larger than any memory", () => new Blob([new Uint8Array(8)]).stream(), { name: "DataError", reason: "invalid_model" }],
+    ["a stream of zeros", () => new Blob([new Uint8Array(8)]).stream(), { name: "DataError", reason: "invalid_model" }],
   ];
   for (const [what, source, expected] of cases) {
     test(`${what}: a clear error, and the next model opens`, async () => {
@@ -97,6 +99,14 @@ describe("bad days", () => {
       });
     });
   }
+
+  test("a stream of another length than announced is refused, shorter or longer", async () => {
+    const context = { engine: await loadEngine(), store: null, progress() {} };
+    for (const difference of [-1000, 1000]) {
+      const order = { data: (await openAsBlob(tinyPath)).stream(), length: tinyBytes.length + difference };
+      await assert.rejects(loadModel(context, order), { name: "NetworkError", reason: "incomplete" });
+    }
+  });
 
   test("the next model opens", async () => {
     await answers({ model: host.url("/model.gguf") });

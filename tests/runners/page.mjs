@@ -10,7 +10,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -44,10 +44,13 @@ function prepareModels() {
   const own = join(folder, "my own model.gguf");
   const cut = join(folder, "cut in two.gguf");
   const text = join(folder, "notes.gguf");
+  const huge = join(folder, "huge.gguf");
   writeFileSync(own, bytes);
   writeFileSync(cut, bytes.subarray(0, bytes.length >> 1));
   writeFileSync(text, "These are notes, not a model.");
-  return { models, own, cut, text, bytes };
+  writeFileSync(huge, "GGUF");
+  truncateSync(huge, 3e9); // a sparse file: it takes no room
+  return { models, own, cut, text, huge, bytes };
 }
 
 /** Starts the host on free ports; gives the address of the page. */
@@ -80,6 +83,11 @@ async function startRelay(host, cutBytes) {
     if (incoming.url === "/models/cut.gguf") {
       outgoing.setHeader("content-length", cutBytes.length);
       outgoing.write(cutBytes.subarray(0, cutBytes.length >> 1), () => setTimeout(() => outgoing.destroy(), 50));
+      return;
+    }
+    if (incoming.url === "/models/slow.gguf") {
+      outgoing.setHeader("content-length", cutBytes.length);
+      outgoing.write(cutBytes.subarray(0, 100_000)); // and no more
       return;
     }
     const onward = httpRequest(new URL(incoming.url, host), { method: incoming.method, headers: incoming.headers }, (answer) => {
@@ -375,6 +383,40 @@ async function story(context, relay, files) {
     await page.reload();
     await state("ready");
     assert.equal(await page.locator("#model-name").innerText(), "MeeTARA Pocket");
+  });
+
+  await step("without network and without a model it says so, and goes on when the network is back", async () => {
+    await page.locator("#model-button").click();
+    await page.getByRole("button", { name: "Delete MeeTARA Pocket from this device" }).click();
+    await page.getByText("comes with this page").waitFor();
+    await page.keyboard.press("Escape");
+    await context.setOffline(true);
+    await relay.cut();
+    await page.reload();
+    await page.locator("#notice .card").waitFor();
+    assert.match(await page.locator("#notice").innerText(), /MeeTARA Pocket could not be fetched\s+There is no network/);
+    await relay.mend();
+    await context.setOffline(false);
+    await page.getByRole("button", { name: "Try again" }).click();
+    await state("ready");
+    assert.ok((await askAnew("Hello")).length > 0);
+  });
+
+  await step("a model larger than any memory is refused in words, at once", async () => {
+    await openFile(files.huge);
+    await page.locator("#notice .card").waitFor();
+    assert.match(await page.locator("#notice").innerText(), /huge\.gguf is too large for this browser/);
+    assert.ok((await askAnew("Still fine?")).length > 0);
+  });
+
+  await step("choosing again while a model is on its way takes the later one", async () => {
+    await openAddress("/models/slow.gguf");
+    await page.locator("#loading").waitFor();
+    await openFile(files.own);
+    await page.waitForFunction(() => document.querySelector("#model-name").textContent === "my own model.gguf", null, { timeout: PATIENCE_MS });
+    await state("ready");
+    assert.equal(await page.locator("#notice .card").count(), 0);
+    assert.ok((await askAnew("Hello")).length > 0);
   });
 
   await step("it fits a telephone, in the dark", async () => {

@@ -5,7 +5,7 @@ import { addDivider, addReply, addUserMessage, clearConversation, isEmpty, scrol
 import { announce, byId, makeButton } from "./dom.js";
 import { setUpModelsDialog } from "./models-dialog.js";
 import { clearNotice, showNotice } from "./notice.js";
-import { firstChoice, keyOf, nameOf, open, type Choice } from "./opener.js";
+import { firstChoice, hideProgress, keyOf, nameOf, open, type Choice } from "./opener.js";
 import { allowOwnScripts, keepPageOffline } from "./platform.js";
 import { count, megabytes, milliseconds, openingError, perSecond, replyError } from "./words.js";
 
@@ -24,7 +24,8 @@ const modelName = byId("model-name", HTMLSpanElement);
 
 let session: LanguageModel | null = null;
 let sessionKey: string | null = null;
-let opening = false;
+/** Set while a model is being opened. */
+let opening: AbortController | null = null;
 /** Counts chats, so that a reply that outlives its chat does not touch the next. */
 let chat = 0;
 /** Set while a reply is being made. */
@@ -32,42 +33,55 @@ let reply: AbortController | null = null;
 
 allowOwnScripts();
 keepPageOffline();
-setUpModelsDialog((choice) => void openModel(choice), () => sessionKey);
+setUpModelsDialog(
+  (choice) => void openModel(choice),
+  () => session && sessionKey ? { key: sessionKey, parameters: session.info.parameters } : null,
+);
 setUpComposer();
 void firstChoice().then(openModel);
 
 async function openModel(choice: Choice): Promise<void> {
-  if (opening) return;
-  opening = true;
+  // Whoever chooses again while a model is on its way wants the other one.
+  opening?.abort();
+  const mine = new AbortController();
+  opening = mine;
   reply?.abort();
   clearNotice();
   update();
   try {
     // The old model stays until the new one is there, so a bad file loses nothing.
-    const next = await open(choice);
-    chat += 1;
-    session?.destroy();
-    session = next;
-    sessionKey = keyOf(choice);
-    const name = nameOf(choice);
-    modelName.textContent = name;
-    addDivider(`Now talking to ${name}. It has not seen what is above.`);
-    announce(`${name} is ready.`);
-    showStats();
-    if (!next.source.kept) {
-      showNotice({
-        title: `${name} is open, but is not kept`,
-        text: "This browser has no room for it, or stores nothing in this window. You can chat as usual; the model must be opened again next time.",
-      });
-    }
+    use(await open(choice, mine.signal), choice);
   } catch (error) {
+    if (mine.signal.aborted) return;
     const again = { label: "Try again", run: () => void openModel(choice) };
     const menu = { label: "Choose a model", run: () => byId("model-button", HTMLButtonElement).click() };
     showNotice(openingError(error, nameOf(choice)), choice.kind === "file" ? [menu] : [again, menu]);
   } finally {
-    opening = false;
-    update();
-    input.focus({ preventScroll: true });
+    if (opening === mine) {
+      opening = null;
+      hideProgress();
+      update();
+      input.focus({ preventScroll: true });
+    }
+  }
+}
+
+/** From now on the conversation is with this model. */
+function use(next: LanguageModel, choice: Choice): void {
+  const name = nameOf(choice);
+  chat += 1;
+  session?.destroy();
+  session = next;
+  sessionKey = keyOf(choice);
+  modelName.textContent = name;
+  addDivider(`Now talking to ${name}. It has not seen what is above.`);
+  announce(`${name} is ready.`);
+  showStats();
+  if (!next.source.kept) {
+    showNotice({
+      title: `${name} is open, but is not kept`,
+      text: "This browser has no room for it, or stores nothing in this window. You can chat as usual; the model must be opened again next time.",
+    });
   }
 }
 
@@ -174,7 +188,7 @@ function showStats(last?: { firstMs: number; rate: number | null }): void {
 /** Shows what can be done now. */
 function update(): void {
   sendButton.hidden = reply !== null;
-  sendButton.disabled = !session || opening || !input.value.trim();
+  sendButton.disabled = !session || opening !== null || !input.value.trim();
   stopButton.hidden = reply === null;
   newChatButton.disabled = isEmpty();
   document.body.dataset.state = opening ? "opening" : reply ? "replying" : session ? "ready" : "empty";

@@ -3,7 +3,7 @@
 import { models, type StoredModel } from "meetara";
 import { byId, make, makeButton } from "./dom.js";
 import { addressChoice, SHIPPED_NAME, SHIPPED_URL, type Choice } from "./opener.js";
-import { megabytes } from "./words.js";
+import { megabytes, weights } from "./words.js";
 
 const dialog = byId("models", HTMLDialogElement);
 const list = byId("model-list", HTMLUListElement);
@@ -11,8 +11,11 @@ const file = byId("file", HTMLInputElement);
 const form = byId("url-form", HTMLFormElement);
 const url = byId("url", HTMLInputElement);
 
-/** Wires the sheet; `choose` opens a model, `current` is the key of the open one. */
-export function setUpModelsDialog(choose: (choice: Choice) => void, current: () => string | null): void {
+/** Wires the sheet; `choose` opens a model, `current` tells of the open one. */
+export function setUpModelsDialog(
+  choose: (choice: Choice) => void,
+  current: () => { key: string; parameters: number } | null,
+): void {
   const close = (choice: Choice) => {
     dialog.close();
     choose(choice);
@@ -68,9 +71,12 @@ export function setUpModelsDialog(choose: (choice: Choice) => void, current: () 
 
   function row(choice: Choice, key: string, name: string, detail: string, kept?: StoredModel): HTMLLIElement {
     const item = make("li");
+    const now = current();
+    const isOpen = key === now?.key;
+    const more = isOpen ? `${detail}, ${weights(now.parameters)}, open now` : detail;
     const open = makeButton("", "model-row", () => close(choice));
-    open.append(make("span", "name", name), make("span", "detail", key === current() ? `${detail}, open now` : detail));
-    if (key === current()) open.setAttribute("aria-current", "true");
+    open.append(make("span", "name", name), make("span", "detail", more));
+    if (isOpen) open.setAttribute("aria-current", "true");
     item.append(open);
     if (kept) {
       const remove = makeButton("Delete", "link", () => {

@@ -12,7 +12,7 @@ export interface Action {
 }
 
 /** Shows a notice; it stays until it is dismissed or another takes its place. */
-export function showNotice({ title, text }: Words, actions: Action[] = []): void {
+export function showNotice({ title, text, detail }: Words, actions: Action[] = []): void {
   const card = make("div", "card");
   const buttons = make("div", "card-actions");
   for (const { label, run } of actions) {
@@ -22,7 +22,9 @@ export function showNotice({ title, text }: Words, actions: Action[] = []): void
     }));
   }
   buttons.append(makeButton("Dismiss", "button plain", clearNotice));
-  card.append(make("strong", "", title), make("p", "", text), buttons);
+  card.append(make("strong", "", title), make("p", "", text));
+  if (detail) card.append(make("p", "detail", detail));
+  card.append(buttons);
   place.replaceChildren(card);
   scrollToEnd();
 }

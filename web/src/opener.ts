@@ -24,6 +24,23 @@ const loading = byId("loading", HTMLDivElement);
 const loadingText = byId("loading-text", HTMLLabelElement);
 const loadingBar = byId("loading-bar", HTMLProgressElement);
 
+/** Storage that is blocked or absent remembers nothing, which is no fault. */
+function recall(): string | null {
+  try {
+    return localStorage.getItem(LAST_KEY);
+  } catch {
+    return null;
+  }
+}
+
+function remember(key: string): void {
+  try {
+    localStorage.setItem(LAST_KEY, key);
+  } catch {
+    // See recall.
+  }
+}
+
 /** What the page calls a choice in its sentences. */
 export function nameOf(choice: Choice): string {
   switch (choice.kind) {
@@ -54,7 +71,7 @@ export function keyOf(choice: Choice): string {
 
 /** The model to open at the start: the last one, if it is still there, else the shipped one. */
 export async function firstChoice(): Promise<Choice> {
-  const key = localStorage.getItem(LAST_KEY);
+  const key = recall();
   if (!key || key === SHIPPED_URL) return { kind: "shipped" };
   const kept = (await models.list().catch((): StoredModel[] => [])).find((model) => model.key === key);
   return kept ? { kind: "stored", key, name: kept.name } : { kind: "shipped" };
@@ -81,8 +98,8 @@ export function addressChoice(written: string): Choice {
   return { kind: "address", url: url.href };
 }
 
-/** Loads a model and shows how far it is. */
-export async function open(choice: Choice): Promise<LanguageModel> {
+/** Loads a model and shows how far it is, until `hideProgress`. */
+export async function open(choice: Choice, signal: AbortSignal): Promise<LanguageModel> {
   const name = nameOf(choice);
   const source =
     choice.kind === "shipped" ? SHIPPED_URL
@@ -92,25 +109,27 @@ export async function open(choice: Choice): Promise<LanguageModel> {
   loadingText.textContent = `Opening ${name}…`;
   loadingBar.removeAttribute("value");
   loading.hidden = false;
-  try {
-    const model = await LanguageModel.create({
-      model: source,
-      cache: keyOf(choice),
-      name: choice.kind === "shipped" ? SHIPPED_NAME : undefined,
-      repeatPenalty: REPEAT_PENALTY,
-      monitor(monitor) {
-        monitor.addEventListener("downloadprogress", (event) => {
-          if (event.loaded > 0) loadingBar.value = event.loaded;
-          if (event.bytesTotal === null) return;
-          loadingText.textContent = `Opening ${name}: ${megabytes(event.bytes)} of ${megabytes(event.bytesTotal)}`;
-        });
-      },
-    });
-    localStorage.setItem(LAST_KEY, keyOf(choice));
-    // A model that the user brought should outlast a shortage of room. (Some browsers ask first.)
-    if (choice.kind === "file") void navigator.storage?.persist?.();
-    return model;
-  } finally {
-    loading.hidden = true;
-  }
+  const model = await LanguageModel.create({
+    model: source,
+    signal,
+    cache: keyOf(choice),
+    name: choice.kind === "shipped" ? SHIPPED_NAME : undefined,
+    repeatPenalty: REPEAT_PENALTY,
+    monitor(monitor) {
+      monitor.addEventListener("downloadprogress", (event) => {
+        if (signal.aborted) return;
+        if (event.loaded > 0) loadingBar.value = event.loaded;
+        if (event.bytesTotal === null) return;
+        loadingText.textContent = `Opening ${name}: ${megabytes(event.bytes)} of ${megabytes(event.bytesTotal)}`;
+      });
+    },
+  });
+  remember(keyOf(choice));
+  // A model that the user brought should outlast a shortage of room. (Some browsers ask first.)
+  if (choice.kind === "file") void navigator.storage?.persist?.();
+  return model;
+}
+
+export function hideProgress(): void {
+  loading.hidden = true;
 }

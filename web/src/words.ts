@@ -4,11 +4,19 @@
 export interface Words {
   title: string;
   text: string;
+  /** What the engine said, for those who want to know. */
+  detail?: string;
 }
 
 export function megabytes(bytes: number): string {
   const mb = bytes / 1e6;
   return `${mb.toFixed(mb < 100 ? 1 : 0)} MB`;
+}
+
+/** A number of weights, such as "12 M weights". */
+export function weights(n: number): string {
+  const millions = n / 1e6;
+  return `${millions.toFixed(millions < 10 ? 1 : 0)} M weights`;
 }
 
 export function milliseconds(ms: number): string {
@@ -33,11 +41,15 @@ export function openingError(error: unknown, what: string): Words {
   const detail = error instanceof Error ? error.message : String(error);
   switch (reasonOf(error)) {
     case "invalid_model":
-      return { title: `${what} cannot be opened`, text: `The file is damaged or is not a model. ${detail}` };
+      return {
+        title: `${what} cannot be opened`,
+        text: "The file is damaged, cut short, or no model at all. Fetch it again, or choose another one.",
+        detail,
+      };
     case "unsupported_model":
-      return { title: `${what} is of a kind that does not run here`, text: `${detail} Choose a llama-family chat model in GGUF form.` };
+      return { title: `${what} is of a kind that does not run here`, text: "Choose a llama-family chat model in GGUF form.", detail };
     case "out_of_memory":
-      return { title: `${what} is too large for this browser`, text: `${detail} Choose a smaller model, or close other tabs and try again.` };
+      return { title: `${what} is too large for this browser`, text: "Choose a smaller model, or close other tabs and try again.", detail };
     case "incomplete":
       return { title: `${what} did not arrive whole`, text: `${detail} Nothing was kept of it.` };
     case "network":
@@ -61,7 +73,7 @@ export function replyError(error: unknown): Words {
   const detail = error instanceof Error ? error.message : String(error);
   switch (reasonOf(error)) {
     case "template":
-      return { title: "This model cannot hold a chat", text: `${detail} Choose a model made for chat.` };
+      return { title: "This model cannot hold a chat", text: "Choose a model made for chat.", detail };
     case "internal":
     case "stopped":
       return { title: "The engine stopped", text: "Your messages are still here. Open the model again to go on." };
