@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::mix::Source;
 use crate::model::ModelSpec;
+use crate::train::driver::Plan;
 use crate::train::schedule::Schedule;
 
 /// Settings of a pre-training run.
@@ -96,6 +97,21 @@ impl Pretrain {
         }
     }
 
+    /// How the run goes.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            output_dir: self.output_dir.clone(),
+            schedule: self.schedule(),
+            batch_rows: self.micro_batch_size * self.gradient_accumulation_steps,
+            micro_rows: self.micro_batch_size,
+            save_steps: self.save_steps,
+            save_total_limit: self.save_total_limit,
+            logging_steps: self.logging_steps,
+            eval_steps: self.eval_steps,
+            eval_rows: self.eval_rows,
+        }
+    }
+
     /// Says what is wrong with settings that cannot run.
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
@@ -103,7 +119,7 @@ impl Pretrain {
             !self.datasets.is_empty(),
             "datasets is empty; name at least one JSON-lines file"
         );
-        let counts = [
+        positive(&[
             ("sequence_len", self.sequence_len as u64),
             ("micro_batch_size", self.micro_batch_size as u64),
             (
@@ -113,27 +129,154 @@ impl Pretrain {
             ("max_steps", self.max_steps),
             ("save_steps", self.save_steps),
             ("logging_steps", self.logging_steps),
-        ];
-        for (name, value) in counts {
-            ensure!(value > 0, "{name} is 0; it must be positive");
-        }
+        ])?;
         ensure!(
             self.sequence_len <= self.model.context_length,
             "sequence_len {} is beyond the model's context_length {}",
             self.sequence_len,
             self.model.context_length
         );
-        for (name, rate) in [
-            ("learning_rate", self.learning_rate),
-            ("muon_learning_rate", self.muon_learning_rate),
-        ] {
-            ensure!(
-                rate.is_finite() && rate > 0.0,
-                "{name} is {rate}; it must be a positive number"
-            );
-        }
-        Ok(())
+        positive_rate("learning_rate", self.learning_rate)?;
+        positive_rate("muon_learning_rate", self.muon_learning_rate)
     }
+}
+
+/// Settings of an adapter: the recipe of a domain expert.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// GGUF model to start from; F32 or F16 lose least.
+    pub base_model: PathBuf,
+    /// Data files.
+    pub datasets: Vec<Source>,
+    /// Name of the domain, written into the result.
+    pub domain: String,
+    /// Rank of the low-rank pairs.
+    pub lora_r: usize,
+    /// Their product is multiplied by `lora_alpha / lora_r`.
+    pub lora_alpha: f32,
+    /// Of 1,000 examples, how many are held out for the quality score.
+    pub holdout_permille: u32,
+    /// Loss weight of what users say; the assistant's turns have 1.
+    pub user_loss_weight: f32,
+    /// Positions in a row.
+    pub sequence_len: usize,
+    /// Rows in a step.
+    pub micro_batch_size: usize,
+    /// Steps in all.
+    pub max_steps: u64,
+    /// Steps of rising learning rate.
+    pub warmup_steps: u64,
+    /// Steps of falling learning rate at the end.
+    pub decay_steps: u64,
+    /// AdamW's learning rate.
+    pub learning_rate: f64,
+    /// Seed of the adapter and the order of the data.
+    pub seed: u64,
+    /// Where checkpoints, the log and the results go.
+    pub output_dir: PathBuf,
+    /// Steps between checkpoints.
+    pub save_steps: u64,
+    /// Checkpoints kept.
+    pub save_total_limit: usize,
+    /// Steps between log lines.
+    pub logging_steps: u64,
+    /// Steps between measurements on held-out text; 0 never measures.
+    pub eval_steps: u64,
+    /// Rows of held-out text used for them.
+    pub eval_rows: usize,
+    /// Least quality score, per cent, that is published.
+    pub quality_min: f64,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            base_model: PathBuf::from("models/pocket/meetara-pocket-q4_k_m.gguf"),
+            datasets: Vec::new(),
+            domain: String::from("custom"),
+            lora_r: 8,
+            lora_alpha: 16.0,
+            holdout_permille: 50,
+            user_loss_weight: 0.0,
+            sequence_len: 256,
+            micro_batch_size: 6,
+            max_steps: 846,
+            warmup_steps: 20,
+            decay_steps: 826,
+            learning_rate: 3e-4,
+            seed: 7,
+            output_dir: PathBuf::from("runs/expert"),
+            save_steps: 100,
+            save_total_limit: 2,
+            logging_steps: 10,
+            eval_steps: 0,
+            eval_rows: 32,
+            quality_min: 101.0,
+        }
+    }
+}
+
+impl LoraConfig {
+    /// The learning rate's course.
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            warmup_steps: self.warmup_steps,
+            max_steps: self.max_steps,
+            decay_steps: self.decay_steps,
+        }
+    }
+
+    /// How the run goes.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            output_dir: self.output_dir.clone(),
+            schedule: self.schedule(),
+            batch_rows: self.micro_batch_size,
+            micro_rows: self.micro_batch_size,
+            save_steps: self.save_steps,
+            save_total_limit: self.save_total_limit,
+            logging_steps: self.logging_steps,
+            eval_steps: self.eval_steps,
+            eval_rows: self.eval_rows,
+        }
+    }
+
+    /// Says what is wrong with settings that cannot run.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(
+            !self.datasets.is_empty(),
+            "there is no data; give --data FILE or datasets in the configuration"
+        );
+        positive(&[
+            ("lora_r", self.lora_r as u64),
+            ("sequence_len", self.sequence_len as u64),
+            ("micro_batch_size", self.micro_batch_size as u64),
+            ("max_steps", self.max_steps),
+            ("save_steps", self.save_steps),
+            ("logging_steps", self.logging_steps),
+        ])?;
+        ensure!(
+            self.lora_alpha.is_finite() && self.lora_alpha > 0.0,
+            "lora_alpha must be a positive number"
+        );
+        positive_rate("learning_rate", self.learning_rate)
+    }
+}
+
+fn positive(values: &[(&str, u64)]) -> Result<()> {
+    for (name, value) in values {
+        ensure!(*value > 0, "{name} is 0; it must be positive");
+    }
+    Ok(())
+}
+
+fn positive_rate(name: &str, rate: f64) -> Result<()> {
+    ensure!(
+        rate.is_finite() && rate > 0.0,
+        "{name} is {rate}; it must be a positive number"
+    );
+    Ok(())
 }
 
 /// Reads a configuration from a `.toml`, `.yaml` or `.yml` file. Unknown keys are errors, so that a

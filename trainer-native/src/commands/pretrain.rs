@@ -1,18 +1,18 @@
 //! `meetara-train pretrain`: a base model from nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
+use anyhow::{Context, Result, ensure};
+use burn::module::AutodiffModule;
 
+use super::{Device, Watch, describe, fingerprint};
 use crate::config::{self, Pretrain};
 use crate::data::encode::{ChatFormat, Weights};
 use crate::data::prepare::{PrepareConfig, prepare};
-use crate::model::cpu::Cpu;
+use crate::model::{Llama, TrainBackend};
 use crate::tokenizer::{BpeVocab, Encoder};
-use crate::train::pretrain::{Inputs, run as train};
+use crate::train::driver::{self, Inputs};
+use crate::train::pretrain::WholeModel;
 
 /// Arguments; each flag overrides the configuration's key of the same name.
 #[derive(clap::Args)]
@@ -38,44 +38,55 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args, json: bool) -> Result<()> {
+pub fn run(args: Args, device: Device, json: bool) -> Result<()> {
     let mut config: Pretrain = config::read(&args.config)?;
-    if let Some(value) = args.output_dir {
-        config.output_dir = value;
-    }
-    if let Some(value) = args.max_steps {
-        config.max_steps = value;
-    }
-    if let Some(value) = args.decay_steps {
-        config.decay_steps = value;
-    }
-    if let Some(value) = args.seed {
-        config.seed = value;
-    }
+    config.output_dir = args.output_dir.unwrap_or(config.output_dir);
+    config.max_steps = args.max_steps.unwrap_or(config.max_steps);
+    config.decay_steps = args.decay_steps.unwrap_or(config.decay_steps);
+    config.seed = args.seed.unwrap_or(config.seed);
     config.validate()?;
     let inputs = inputs(&config)?;
-    let stop = stop_on_ctrl_c()?;
-    train::<Cpu>(
-        &config,
-        &inputs,
-        args.resume,
-        json,
-        &stop,
-        &Default::default(),
-    )?;
-    Ok(())
+    let watch = Watch::new(args.resume, json)?;
+    device.with(Training {
+        config,
+        inputs,
+        watch,
+    })
+}
+
+struct Training {
+    config: Pretrain,
+    inputs: Inputs,
+    watch: Watch,
+}
+
+impl super::OnDevice for Training {
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<()>
+    where
+        Llama<B>: AutodiffModule<B>,
+        crate::model::Lora<B>: AutodiffModule<B>,
+    {
+        let Self {
+            config,
+            inputs,
+            watch,
+        } = self;
+        let spec = config.model.block_spec(config.sequence_len);
+        let learner = WholeModel::<B>::new(&config, &device);
+        driver::run(learner, &config.plan(), &spec, &inputs, &watch.session())?;
+        Ok(())
+    }
 }
 
 fn inputs(config: &Pretrain) -> Result<Inputs> {
     let vocab = BpeVocab::load(&config.tokenizer)?;
-    anyhow::ensure!(
+    ensure!(
         vocab.len() == config.model.vocab_size,
         "{} holds {} tokens, but model.vocab_size is {}",
         config.tokenizer.display(),
         vocab.len(),
         config.model.vocab_size
     );
-    let token_bytes = vocab.token_bytes();
     let settings = PrepareConfig {
         sources: config.datasets.clone(),
         seq_len: config.sequence_len,
@@ -86,61 +97,19 @@ fn inputs(config: &Pretrain) -> Result<Inputs> {
         seed: config.seed,
         n_threads: rayon::current_num_threads(),
     };
-    let prepared = prepare(
-        &settings,
-        Encoder::new(&vocab)?,
-        ChatFormat::pocket(),
-        &token_bytes,
+    let prepared = prepare(&settings, Encoder::new(&vocab)?, ChatFormat::pocket())?;
+    describe(&prepared);
+    let rows = config.micro_batch_size * config.gradient_accumulation_steps;
+    let fingerprint = fingerprint(
+        &prepared.train,
+        &(&config.model, rows, config.user_loss_weight, config.seed),
     )?;
-    for source in &prepared.stats {
-        eprintln!(
-            "{}: {} examples, {} tokens an epoch, {} held out",
-            source.name, source.train_examples, source.epoch_tokens, source.held_out_examples
-        );
-    }
-    let held_out = prepared
-        .held_out
-        .context("nothing was held out; raise holdout_permille")?;
-    eprintln!(
-        "{} rows of {} tokens an epoch, {:.1} % full; {} held-out rows",
-        prepared.train.n_rows(),
-        config.sequence_len,
-        100.0 * prepared.train.fill(),
-        held_out.n_rows()
-    );
-    let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(&(
-        &config.model,
-        config.sequence_len,
-        config.micro_batch_size * config.gradient_accumulation_steps,
-        config.user_loss_weight,
-        config.seed,
-    ))?);
-    for id in &prepared.train.pieces().ids {
-        hash.update(id.to_le_bytes());
-    }
-    let fingerprint = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
     Ok(Inputs {
         train: prepared.train,
-        held_out,
-        token_bytes,
+        held_out: prepared
+            .held_out
+            .context("nothing was held out; raise holdout_permille")?,
+        token_bytes: vocab.token_bytes(),
         fingerprint,
     })
-}
-
-/// A flag that the first Ctrl-C raises; the second ends the process as usual.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; press Ctrl-C again to stop at once without saving");
-    })?;
-    Ok(stop)
 }

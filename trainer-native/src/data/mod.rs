@@ -6,6 +6,7 @@
 //! split   held out by hash; leaks dropped
 //! encode  Example -> Piece: ids and what each counts as in the loss
 //! pack    Pieces -> rows of T + 1 tokens -> Batch
+//! template what a base's own chat template puts around turns
 //! prepare all of these in one call
 //! ```
 //!
@@ -17,6 +18,7 @@ pub mod pack;
 pub mod prepare;
 pub mod reader;
 pub mod split;
+pub mod template;
 
 use serde::{Deserialize, Serialize};
 

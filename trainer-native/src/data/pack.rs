@@ -24,6 +24,8 @@ use super::encode::{Pieces, Weights};
 /// One step's input. Row-major, B rows of T positions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
+    /// T, positions of a row.
+    pub positions: usize,
     /// Input ids. `[B*T]`
     pub tokens: Vec<u32>,
     /// Ids to predict: the next token of the same row. `[B*T]`
@@ -36,12 +38,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch in parts of `tokens` positions, a multiple of T; the last may be shorter.
-    pub fn split(&self, tokens: usize) -> impl Iterator<Item = Batch> {
-        let size = tokens.max(1);
+    /// The batch in parts of at most `rows` rows.
+    pub fn split(&self, rows: usize) -> impl Iterator<Item = Batch> {
+        let size = (rows * self.positions).max(1);
         (0..self.tokens.len()).step_by(size).map(move |from| {
             let part = from..(from + size).min(self.tokens.len());
             Batch {
+                positions: self.positions,
                 tokens: self.tokens[part.clone()].to_vec(),
                 targets: self.targets[part.clone()].to_vec(),
                 weights: self.weights[part.clone()].to_vec(),
@@ -197,6 +200,7 @@ impl Packed {
     fn empty(&self, batch_size: usize) -> Batch {
         let n = batch_size * self.seq_len;
         Batch {
+            positions: self.seq_len,
             tokens: Vec::with_capacity(n),
             targets: Vec::with_capacity(n),
             weights: Vec::with_capacity(n),

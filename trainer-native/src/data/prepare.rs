@@ -65,20 +65,15 @@ pub struct Prepared {
     pub train: Packed,
     /// Held-out rows; `None` when nothing was held out.
     pub held_out: Option<Packed>,
-    /// Bytes that the held-out rows' weighted targets stand for, for bits per byte. Control tokens
-    /// count as none, so their cost weighs on the text's bytes.
-    pub held_out_bytes: u64,
     /// One entry for each source, in the mix's order.
     pub stats: Vec<SourceStats>,
 }
 
-/// Reads, splits, encodes and packs. `token_bytes[id]` is the number of bytes of text that an id
-/// stands for; `format.start`'s last id is the padding.
+/// Reads, splits, encodes and packs; `format.start`'s last id is the padding.
 pub fn prepare<E: TextEncoder>(
     config: &PrepareConfig,
     encoder: E,
     format: ChatFormat,
-    token_bytes: &[u8],
 ) -> Result<Prepared> {
     let loaded = mix::load(&config.sources, config.holdout_permille, config.seed)?;
     let pad = format.start.last().copied().unwrap_or_default();
@@ -103,11 +98,6 @@ pub fn prepare<E: TextEncoder>(
         let pieces = encode::encode_all(&encoder, &loaded.held_out, &once, config.n_threads)?;
         held_out.append(pieces);
     }
-    let targets = held_out.ids.iter().zip(&held_out.classes);
-    let held_out_bytes = targets
-        .filter(|(_, class)| **class == Class::Full)
-        .map(|(&id, _)| token_bytes.get(id as usize).map_or(0, |&n| u64::from(n)))
-        .sum();
     let held_out = if held_out.is_empty() {
         None
     } else {
@@ -123,7 +113,6 @@ pub fn prepare<E: TextEncoder>(
     Ok(Prepared {
         train: Packed::new(train, config.seq_len, pad, config.weights, config.seed)?,
         held_out,
-        held_out_bytes,
         stats,
     })
 }
@@ -168,9 +157,8 @@ mod tests {
         let specials = tokenizer::special_tokens();
         let vocab = tokenizer::train(mix::tokenizer_texts(&loaded), 280, &specials).unwrap();
         let encoder = Encoder::new(&vocab).unwrap();
-        let bytes = vocab.token_bytes();
         let prepare = |config: &PrepareConfig| {
-            prepare(config, encoder.clone(), ChatFormat::pocket(), &bytes).unwrap()
+            prepare(config, encoder.clone(), ChatFormat::pocket()).unwrap()
         };
         let prepared = prepare(&config);
         config.n_threads = 3;
@@ -185,9 +173,6 @@ mod tests {
         );
         assert_eq!(stats.epoch_tokens, 2 * stats.train_tokens);
         assert!(stats.held_out_examples > 20);
-        let answers = loaded[0].held_out.iter().filter_map(|e| e.texts().last());
-        let answers: usize = answers.map(str::len).sum();
-        assert_eq!(prepared.held_out_bytes, answers as u64);
         assert_eq!(prepared.train.batch(9, 4), again.train.batch(9, 4));
 
         // Measuring weighs answers with their end, and nothing else.

@@ -33,16 +33,15 @@ pub struct Llama<B: Backend> {
 }
 
 impl<B: TrainBackend> Llama<B> {
-    /// The weighted sum of `-ln p(target)` over a batch of rows of `positions` tokens, as a tensor `[1]`
-    /// to call `backward` on.
+    /// The batch's weighted sum of `-ln p(target)`, as a tensor `[1]` to call `backward` on.
     pub fn loss_sum(
         &self,
         spec: &Arc<block::Spec>,
         batch: &Batch,
-        positions: usize,
         adapter: Option<&Lora<B>>,
     ) -> Tensor<B, 1> {
-        let rows = batch.tokens.len() / positions;
+        let positions = batch.positions;
+        let rows = batch.tokens.len() / positions.max(1);
         let device = self.embed.val().device();
         let ids: Vec<i32> = batch.tokens.iter().map(|id| *id as i32).collect();
         let count = ids.len();

@@ -5,6 +5,8 @@
 //! ([`plain`]). Weights are `[out, in]`, as in GGUF and PyTorch.
 
 pub mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub mod gpu;
 pub mod init;
 pub mod llama;
 pub mod lora;

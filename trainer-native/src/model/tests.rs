@@ -28,6 +28,7 @@ fn batch(positions: usize) -> Batch {
     let n = 3 * positions;
     let pick = |i: usize| ((i * 7919 + 13) % 61) as u32;
     Batch {
+        positions,
         tokens: (0..n).map(pick).collect(),
         targets: (0..n).map(|i| pick(i + 1)).collect(),
         weights: (0..n).map(|i| [1.0, 0.5, 0.0][i % 3]).collect(),
@@ -60,9 +61,9 @@ fn plain_loss(
     model: &Llama<Cpu>,
     spec: &ModelSpec,
     batch: &Batch,
-    positions: usize,
     adapter: Option<&Lora<Cpu>>,
 ) -> Tensor<Autodiff<Flex>, 1> {
+    let positions = batch.positions;
     let block_spec = spec.block_spec(positions);
     let ctx = BlockContext {
         spec: block_spec.clone(),
@@ -116,8 +117,8 @@ fn kernels_match_plain_tensors_in_loss_and_every_gradient() {
     let model = model(&spec);
     let block_spec = spec.block_spec(positions);
 
-    let ours = model.loss_sum(&block_spec, &batch, positions, None);
-    let theirs = plain_loss(&model, &spec, &batch, positions, None);
+    let ours = model.loss_sum(&block_spec, &batch, None);
+    let theirs = plain_loss(&model, &spec, &batch, None);
     let (a, b) = (
         ours.clone().into_scalar().elem::<f64>(),
         theirs.clone().into_scalar().elem::<f64>(),
@@ -181,13 +182,8 @@ fn low_rank_kernels_match_plain_tensors() {
             pair.b = burn::module::Param::from_tensor(noise);
         }
     }
-    let ours = model.loss_sum(
-        &spec.block_spec(positions),
-        &batch,
-        positions,
-        Some(&adapter),
-    );
-    let theirs = plain_loss(&model, &spec, &batch, positions, Some(&adapter));
+    let ours = model.loss_sum(&spec.block_spec(positions), &batch, Some(&adapter));
+    let theirs = plain_loss(&model, &spec, &batch, Some(&adapter));
     let (a, b) = (
         ours.clone().into_scalar().elem::<f64>(),
         theirs.clone().into_scalar().elem::<f64>(),
@@ -230,16 +226,16 @@ fn a_merged_adapter_gives_the_same_loss() {
     }
     let block_spec = spec.block_spec(positions);
     let apart = model
-        .loss_sum(&block_spec, &batch, positions, Some(&adapter))
+        .loss_sum(&block_spec, &batch, Some(&adapter))
         .into_scalar()
         .elem::<f64>();
     let plain = model
-        .loss_sum(&block_spec, &batch, positions, None)
+        .loss_sum(&block_spec, &batch, None)
         .into_scalar()
         .elem::<f64>();
     let merged = adapter.merge(model);
     let together = merged
-        .loss_sum(&block_spec, &batch, positions, None)
+        .loss_sum(&block_spec, &batch, None)
         .into_scalar()
         .elem::<f64>();
     assert!(

@@ -1,0 +1,71 @@
+//! Where training runs.
+
+use std::str::FromStr;
+
+use anyhow::Result;
+use burn::module::AutodiffModule;
+
+use crate::model::cpu::Cpu;
+use crate::model::{Llama, Lora, TrainBackend};
+
+/// A choice of back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The kernels of this crate.
+    Cpu,
+    /// Vulkan, Metal or DirectX through wgpu.
+    Wgpu,
+    /// NVIDIA's CUDA.
+    Cuda,
+    /// CUDA where this build has it, else the CPU.
+    Auto,
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            "wgpu" => Ok(Self::Wgpu),
+            "cuda" => Ok(Self::Cuda),
+            "auto" => Ok(Self::Auto),
+            _ => Err(String::from("choose cpu, wgpu, cuda or auto")),
+        }
+    }
+}
+
+/// Work that is the same on every back end.
+pub trait OnDevice {
+    /// Runs it on one.
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<()>
+    where
+        Llama<B>: AutodiffModule<B>,
+        Lora<B>: AutodiffModule<B>;
+}
+
+impl Device {
+    /// Runs `work` on the chosen back end.
+    pub fn with(self, work: impl OnDevice) -> Result<()> {
+        match self {
+            Self::Cpu => work.run::<Cpu>(Default::default()),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => work.run::<crate::model::gpu::Wgpu>(Default::default()),
+            #[cfg(not(feature = "wgpu"))]
+            Self::Wgpu => missing("wgpu"),
+            #[cfg(feature = "cuda")]
+            Self::Cuda | Self::Auto => work.run::<crate::model::gpu::Cuda>(Default::default()),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda => missing("cuda"),
+            #[cfg(not(feature = "cuda"))]
+            Self::Auto => work.run::<Cpu>(Default::default()),
+        }
+    }
+}
+
+#[cfg(not(all(feature = "wgpu", feature = "cuda")))]
+fn missing(feature: &str) -> Result<()> {
+    anyhow::bail!(
+        "this build has no {feature}; build with `cargo build --release -p meetara-train --features {feature}`"
+    )
+}

@@ -1,0 +1,38 @@
+//! A low-rank adapter as a GGUF file that llama.cpp and our runtime load beside a base.
+
+use anyhow::Result;
+use burn::tensor::backend::Backend;
+use meetara_format::{GgmlType, Writer};
+
+use super::save::matrix;
+use crate::kernels::block::LINEARS;
+use crate::model::Lora;
+
+/// The adapter in F16. `metadata` adds keys such as the score and the recipe.
+///
+/// A pair is stored under its base tensor's name: `.lora_a` with dims `[in, r]`, `.lora_b` `[r, out]`.
+pub fn write<B: Backend>(
+    lora: &Lora<B>,
+    alpha: f32,
+    metadata: &[(String, meetara_format::Value)],
+) -> Result<Vec<u8>> {
+    let mut writer = Writer::new("llama");
+    writer.set("general.type", "adapter");
+    writer.set("adapter.type", "lora");
+    writer.set("adapter.lora.alpha", alpha);
+    for (key, value) in metadata {
+        writer.set(key, value.clone());
+    }
+    for (i, block) in lora.blocks.iter().enumerate() {
+        for (name, pair) in LINEARS.iter().zip(&block.pairs) {
+            for (suffix, factor) in [("lora_a", &pair.a), ("lora_b", &pair.b)] {
+                let (name, dims, values) =
+                    matrix(&format!("blk.{i}.{name}.weight.{suffix}"), factor.val())?;
+                let bytes =
+                    meetara_format::quantize(GgmlType::F16, &values, dims[0] as usize, None)?;
+                writer.add_tensor(&name, &dims, GgmlType::F16, bytes)?;
+            }
+        }
+    }
+    Ok(writer.finish()?)
+}

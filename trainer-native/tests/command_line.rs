@@ -1,0 +1,354 @@
+//! The whole chain through the real program: tokenizer, pre-training with an interruption, export, the
+//! runtime's engine, quantisation, an adapter with its score, and what each command says of bad input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use meetara_engine::generate::Session;
+use meetara_engine::model::Model;
+use serde_json::Value;
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("meetara-train-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn train(arguments: &[&str]) -> Output {
+    let threads = ["--threads", "1", "--json"];
+    Command::new(env!("CARGO_BIN_EXE_meetara-train"))
+        .args(threads)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn ok(arguments: &[&str]) -> Vec<Value> {
+    let output = train(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn fails(arguments: &[&str]) -> String {
+    let output = train(arguments);
+    assert!(!output.status.success(), "{arguments:?} should fail");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Chats about sums in words: enough regularity that a few steps teach something.
+fn write_chats(path: &str, style: &str) {
+    let names = [
+        "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    ];
+    let mut lines = String::new();
+    for i in 0..400usize {
+        let (a, b) = (names[i % 10], names[(i / 10) % 10]);
+        let turns = serde_json::json!([
+            {"role": "user", "content": format!("what comes after {a} and {b}, friend {i}?")},
+            {"role": "assistant", "content": format!("{style} after {a} and {b} comes {} of course.", names[(i + 1) % 10])},
+        ]);
+        lines += &format!("{}\n", serde_json::json!({"turns": turns}));
+    }
+    std::fs::write(path, lines).unwrap();
+}
+
+fn write_config(folder: &Folder, steps: u64) -> String {
+    let config = format!(
+        r#"
+tokenizer = "{}"
+output_dir = "{}"
+holdout_permille = 60
+sequence_len = 64
+micro_batch_size = 4
+gradient_accumulation_steps = 2
+max_steps = {steps}
+warmup_steps = 2
+decay_steps = 4
+save_steps = 100
+logging_steps = 1
+eval_steps = 0
+[model]
+embedding_length = 64
+block_count = 2
+head_count = 4
+head_count_kv = 2
+feed_forward_length = 128
+vocab_size = 320
+context_length = 96
+[[datasets]]
+path = "{}"
+"#,
+        folder.file("tokenizer.json"),
+        folder.file("run"),
+        folder.file("chats.jsonl"),
+    );
+    let path = folder.file("pretrain.toml");
+    std::fs::write(&path, config).unwrap();
+    path
+}
+
+fn losses(lines: &[Value]) -> Vec<f64> {
+    lines
+        .iter()
+        .map(|line| line["loss"].as_f64().unwrap())
+        .collect()
+}
+
+#[test]
+fn from_text_to_a_scored_expert() {
+    let folder = Folder::new("chain");
+    write_chats(&folder.file("chats.jsonl"), "Well,");
+    let config = write_config(&folder, 12);
+    let made = ok(&["tokenizer", "--config", &config, "--vocab-size", "320"]);
+    assert_eq!(made[0]["tokens"], 320);
+
+    // An interrupted run goes on with the same losses, to the last bit.
+    let whole = losses(&ok(&[
+        "pretrain",
+        "--config",
+        &config,
+        "--output-dir",
+        &folder.file("whole"),
+    ]));
+    assert_eq!(whole.len(), 12);
+    assert!(whole[11] < 0.8 * whole[0], "nothing was learnt: {whole:?}");
+    let early = folder.file("early.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&early, text.replace("save_steps = 100", "save_steps = 5")).unwrap();
+    let first = losses(&ok(&[
+        "pretrain",
+        "--config",
+        &early,
+        "--max-steps",
+        "5",
+        "--decay-steps",
+        "0",
+    ]));
+    let rest = losses(&ok(&["pretrain", "--config", &config, "--resume"]));
+    assert_eq!(rest.len(), 7);
+    assert_eq!([&first[..], &rest[..]].concat(), whole);
+
+    // The file runs in the engine with the trainer's own numbers.
+    let f32_file = folder.file("base.gguf");
+    ok(&[
+        "export", "--config", &config, "--type", "F32", "--output", &f32_file,
+    ]);
+    same_logits(&config, Path::new(&folder.file("run")), &f32_file);
+    let quantised = folder.file("base-q8.gguf");
+    let report = ok(&["quantize", &f32_file, &quantised, "--type", "Q8_0"]);
+    assert!(report[0]["bytes"].as_u64() < report[0]["input_bytes"].as_u64());
+    let held_out = [
+        "--data",
+        &folder.file("chats.jsonl"),
+        "--holdout-permille",
+        "60",
+    ];
+    let bits = |file: &str| {
+        let lines = ok(&[&["eval", "--model", file], &held_out[..]].concat());
+        lines[0]["bits_per_byte"].as_f64().unwrap()
+    };
+    let (full, small) = (bits(&f32_file), bits(&quantised));
+    assert!((full - small).abs() < 0.02 * full, "{full} {small}");
+    let reply = ok(&[
+        "generate",
+        "--model",
+        &f32_file,
+        "--prompt",
+        "what comes after one",
+        "--max-tokens",
+        "8",
+    ]);
+    assert!(reply[0]["usage"]["completion_tokens"].as_u64().unwrap() <= 8);
+    let ids = ok(&[
+        "tokenize",
+        "--model",
+        &f32_file,
+        "--text",
+        "<|end|>",
+        "--no-special",
+    ]);
+    assert!(ids[0]["ids"].as_array().unwrap().len() > 1);
+    assert_eq!(
+        ok(&["tokenize", "--model", &f32_file, "--text", "<|end|>"])[0]["ids"],
+        serde_json::json!([4])
+    );
+    let inspected = ok(&["inspect", &f32_file]);
+    assert_eq!(inspected[0]["metadata"]["llama.block_count"], 2);
+
+    // An adapter on data of another style is better there than the base, and says so in the file.
+    write_chats(&folder.file("style.jsonl"), "By all means, dear friend,");
+    let arguments = [
+        "run",
+        "--domain",
+        "style",
+        "--data",
+        &folder.file("style.jsonl"),
+        "--base-model",
+        &f32_file,
+        "--output-dir",
+        &folder.file("expert"),
+        "--max-steps",
+        "60",
+        "--learning-rate",
+        "0.01",
+        "--sequence-len",
+        "64",
+    ];
+    let report = ok(&arguments).pop().unwrap();
+    assert_eq!(report["published"], true, "{report}");
+    let expert = ok(&["inspect", &folder.file("expert/style.gguf")]).remove(0);
+    let score = report["quality_score"].as_f64().unwrap();
+    let stored = expert["metadata"]["meetara.quality_score"]
+        .as_f64()
+        .unwrap();
+    assert!(
+        score > 101.0 && (score - stored).abs() < 1e-3,
+        "{score} {stored}"
+    );
+    let adapter = ok(&["inspect", &folder.file("expert/style.adapter.gguf")]).remove(0);
+    assert_eq!(adapter["metadata"]["adapter.type"], "lora");
+    assert_eq!(adapter["tensors"].as_array().unwrap().len(), 2 * 2 * 7);
+
+    // One that learnt nothing is refused with the reason.
+    let refused = fails(&[
+        "run",
+        "--domain",
+        "idle",
+        "--data",
+        &folder.file("style.jsonl"),
+        "--base-model",
+        &f32_file,
+        "--output-dir",
+        &folder.file("idle"),
+        "--max-steps",
+        "1",
+        "--learning-rate",
+        "1e-9",
+        "--sequence-len",
+        "64",
+    ]);
+    assert!(refused.contains("quality_min"), "{refused}");
+    assert!(!Path::new(&folder.file("idle/idle.gguf")).exists());
+}
+
+/// Logits of the exported file in the engine against the trainer's own loss: both give the same
+/// `-ln p` for every target of a row. The engine keeps keys and values as F16, hence the tolerance.
+fn same_logits(config: &str, run: &Path, file: &str) {
+    use burn::module::Module;
+    use burn::tensor::ElementConversion;
+    use meetara_train::config::Pretrain;
+    use meetara_train::data::pack::Batch;
+    use meetara_train::model::cpu::Cpu;
+    use meetara_train::model::init;
+    use meetara_train::train::checkpoint;
+
+    let config: Pretrain = meetara_train::config::read(Path::new(config)).unwrap();
+    let checkpoint = checkpoint::latest(run).unwrap().unwrap();
+    let device = Default::default();
+    let model = init::llama::<Cpu>(&config.model, 0, &device)
+        .load_record(checkpoint::get::<Cpu, _>(&checkpoint, "model", &device).unwrap());
+    let tokens: Vec<u32> = (0..48).map(|i| (i * 37 + 11) % 320).collect();
+    let spec = config.model.block_spec(47);
+    let trainer: Vec<f64> = (0..47)
+        .map(|only| {
+            let batch = Batch {
+                positions: 47,
+                tokens: tokens[..47].to_vec(),
+                targets: tokens[1..].to_vec(),
+                weights: (0..47).map(|i| f32::from(u8::from(i == only))).collect(),
+                starts: vec![0; 47],
+            };
+            model
+                .loss_sum(&spec, &batch, None)
+                .into_scalar()
+                .elem::<f64>()
+        })
+        .collect();
+    let engine = std::sync::Arc::new(Model::load(std::fs::read(file).unwrap()).unwrap());
+    let mut session = Session::new(engine, None).unwrap();
+    let mut compared = 0;
+    session
+        .score(&tokens[..47], |row, logits| {
+            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
+            let nats = sum.ln() - f64::from(logits[tokens[row + 1] as usize] - max);
+            assert!(
+                (nats - trainer[row]).abs() < 5e-4,
+                "position {row}: {nats} against {}",
+                trainer[row]
+            );
+            compared += 1;
+        })
+        .unwrap();
+    assert_eq!(compared, 47);
+}
+
+#[test]
+fn bad_input_is_named() {
+    let folder = Folder::new("bad");
+    std::fs::write(folder.file("broken.gguf"), b"GGUF\x03\0\0\0nonsense").unwrap();
+    std::fs::write(
+        folder.file("bad.jsonl"),
+        "{\"turns\": [{\"role\": \"user\"}]}\n",
+    )
+    .unwrap();
+    std::fs::write(folder.file("typo.toml"), "max_step = 3\n").unwrap();
+    let message = fails(&["inspect", &folder.file("broken.gguf")]);
+    assert!(message.contains("broken.gguf"), "{message}");
+    let message = fails(&[
+        "eval",
+        "--model",
+        &folder.file("missing.gguf"),
+        "--data",
+        &folder.file("bad.jsonl"),
+    ]);
+    assert!(message.contains("missing.gguf"), "{message}");
+    let message = fails(&["pretrain", "--config", &folder.file("typo.toml")]);
+    assert!(message.contains("max_step"), "{message}");
+    let message = fails(&[
+        "quantize",
+        &folder.file("broken.gguf"),
+        "x.gguf",
+        "--type",
+        "Q9_Z",
+    ]);
+    assert!(
+        message.contains("Q9_Z") || message.contains("Q4_K_M"),
+        "{message}"
+    );
+    let message = fails(&[
+        "run",
+        "--domain",
+        "../x",
+        "--data",
+        &folder.file("bad.jsonl"),
+    ]);
+    assert!(message.contains("domain"), "{message}");
+    if !cfg!(feature = "wgpu") {
+        let config = write_config(&folder, 1);
+        write_chats(&folder.file("chats.jsonl"), "x");
+        ok(&["tokenizer", "--config", &config, "--vocab-size", "320"]);
+        let message = fails(&["--device", "wgpu", "pretrain", "--config", &config]);
+        assert!(message.contains("--features wgpu"), "{message}");
+    }
+}
