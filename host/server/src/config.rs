@@ -7,7 +7,7 @@ use clap::Parser;
 
 /// Serves chat models (GGUF files) over OpenAI's REST dialect, each in a WebAssembly sandbox.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "meetara-host", version)]
+#[command(name = "meetara-host", version, args_override_self = true)]
 pub struct Config {
     /// Folder that is searched, with its subfolders, for *.gguf when the host starts
     #[arg(

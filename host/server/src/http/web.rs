@@ -60,9 +60,8 @@ async fn no_page() -> impl IntoResponse {
 /// Of the folder of models, only models and their cards are public.
 async fn only_models(request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let is_hidden = path
-        .split('/')
-        .any(|part| part.starts_with('.') || part.starts_with("%2e"));
+    // A dot needs no escape, so whoever writes one as %2e has something in mind.
+    let is_hidden = path.contains("/.") || path.to_ascii_lowercase().contains("%2e");
     let is_public = [".gguf", ".json", ".md"]
         .iter()
         .any(|end| path.ends_with(end));

@@ -5,22 +5,24 @@
 //! and `-` replaced by `-`. If a second file gives the same id, its folders are put before its
 //! name. So ids depend on names in the folder alone, and stay the same from start to start.
 
+mod queue;
 mod scan;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use meetara_api::{ApiError, FinishReason, Message, Sampling, Usage};
 use serde::Serialize;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, hex};
+use queue::{Pushed, Queue};
 
-pub use scan::scan;
+pub use scan::{Found, scan};
 
 /// What every id begins with.
 pub const ID_PREFIX: &str = "meetara:";
@@ -57,9 +59,6 @@ pub enum Event {
     Failed(ApiError),
 }
 
-/// A job and where its events go.
-type Queued = (Job, UnboundedSender<Event>);
-
 /// What `/health` says of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -89,7 +88,7 @@ pub struct Model {
     /// Its file.
     path: PathBuf,
     /// The file below the folder of models, for people.
-    pub file: String,
+    file: String,
     /// The file's length.
     bytes: u64,
     /// When the file was last changed, in Unix seconds.
@@ -97,11 +96,34 @@ pub struct Model {
     /// Differs when the engine or the file does.
     pub fingerprint: String,
     state: Mutex<State>,
-    /// The way to the worker, once there is one.
-    queue: Mutex<Option<SyncSender<Queued>>>,
+    /// What waits for its worker.
+    queue: Queue,
 }
 
 impl Model {
+    fn new(found: Found, sandbox: &Sandbox, queue_max: usize) -> Self {
+        let Found {
+            id,
+            path,
+            file,
+            bytes,
+            modified_s,
+            fault,
+        } = found;
+        let source = format!("{} {id} {bytes} {modified_s}", sandbox.fingerprint());
+        let fingerprint = hex(&Sha256::digest(source)[..6]);
+        Self {
+            id,
+            path,
+            file,
+            bytes,
+            created: modified_s,
+            fingerprint: format!("fp_{fingerprint}"),
+            state: Mutex::new(fault.map_or(State::Idle, |reason| State::Failed { reason })),
+            queue: Queue::new(queue_max),
+        }
+    }
+
     /// What it is doing.
     pub fn state(&self) -> State {
         lock(&self.state).clone()
@@ -132,9 +154,10 @@ pub struct Registry {
 
 impl Registry {
     /// Wraps what [`scan`] found.
-    pub fn new(models: Vec<Model>, sandbox: Arc<Sandbox>, config: WorkerConfig) -> Self {
+    pub fn new(found: Vec<Found>, sandbox: Arc<Sandbox>, config: WorkerConfig) -> Self {
+        let model = |found| Arc::new(Model::new(found, &sandbox, config.queue_max));
         Self {
-            models: models.into_iter().map(Arc::new).collect(),
+            models: found.into_iter().map(model).collect(),
             sandbox,
             config,
             stop: watch::Sender::new(false),
@@ -188,27 +211,16 @@ impl Registry {
     ) -> Result<UnboundedReceiver<Event>, ApiError> {
         // Unbounded, so that a slow reader holds nobody else up; the context bounds what it holds.
         let (events, receiver) = unbounded_channel();
-        let mut queue = lock(&model.queue);
-        let sender = match queue.as_ref() {
-            Some(sender) => sender,
-            None => queue.insert(self.spawn(model)?),
-        };
-        match sender.try_send((job, events)) {
-            Ok(()) => Ok(receiver),
-            Err(TrySendError::Full(_)) => Err(ApiError::overloaded(format!(
-                "{} requests are waiting for this model already. Try again later.",
-                self.config.queue_max
-            ))),
-            Err(TrySendError::Disconnected(_)) => {
-                // The worker is gone, which only a fault in it can do; the next request gets another.
-                *queue = None;
-                Err(ApiError::internal("The model's worker stopped. Try again."))
-            }
+        match model.queue.push((job, events)) {
+            Pushed::Waits => Ok(receiver),
+            Pushed::NeedsWorker => self.spawn(model).map(|()| receiver),
+            Pushed::Full => Err(ApiError::overloaded(
+                "Too many requests are waiting for this model. Try again later.",
+            )),
         }
     }
 
-    fn spawn(&self, model: &Arc<Model>) -> Result<SyncSender<Queued>, ApiError> {
-        let (sender, jobs) = sync_channel(self.config.queue_max);
+    fn spawn(&self, model: &Arc<Model>) -> Result<(), ApiError> {
         let worker = worker::Worker::new(
             Arc::clone(&self.sandbox),
             Arc::clone(model),
@@ -217,12 +229,13 @@ impl Registry {
         );
         std::thread::Builder::new()
             .name(model.id.clone())
-            .spawn(move || worker.run(&jobs))
+            .spawn(move || worker.run())
+            .map(drop)
             .map_err(|e| {
+                model.queue.abandon();
                 tracing::error!("no thread for {}: {e}", model.id);
                 ApiError::overloaded("The server has no thread left for this model.")
-            })?;
-        Ok(sender)
+            })
     }
 
     /// Ends every reply in progress, and every one that waits, with an error.

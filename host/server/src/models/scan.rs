@@ -6,13 +6,11 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
-use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use super::{ID_PREFIX, Model, State};
+use super::ID_PREFIX;
 use crate::sandbox::wire::{Inspected, NeedMore};
 use crate::sandbox::{Instance, Sandbox, SandboxError};
 
@@ -26,69 +24,67 @@ const HEAD_BYTES: u64 = 1 << 20;
 /// The longest header that is read.
 const HEAD_BYTES_MAX: u64 = 128 << 20;
 
+/// A file named like a model.
+pub struct Found {
+    /// What clients call it.
+    pub id: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The path below the folder of models, for people.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was last changed, in Unix seconds.
+    pub modified_s: u64,
+    /// Why it is of no use, if it is not.
+    pub fault: Option<String>,
+}
+
 /// All models below `folder`, in the order of their ids.
-pub fn scan(folder: &Path, sandbox: &Sandbox) -> Vec<Model> {
-    let mut models: Vec<Model> = Vec::new();
+pub fn scan(folder: &Path, sandbox: &Sandbox) -> Vec<Found> {
+    let mut models = Vec::new();
     let mut ids = HashSet::new();
     for (path, relative) in files(folder) {
         let id = id(&relative, &mut ids);
-        let model = match inspect(sandbox, &path) {
+        let (bytes, modified_s) = length_and_time(&path);
+        let fault = match inspect(sandbox, &path, bytes) {
             // An adapter is used through its base model, and is none by itself.
-            Ok((inspected, _)) if inspected.kind == "adapter" => {
+            Ok(header) if header.kind == "adapter" => {
                 tracing::info!("{} is an adapter, so not listed", relative.display());
                 continue;
             }
-            Ok((inspected, file)) => {
-                let what = inspected.name.as_deref().unwrap_or("no name");
-                let architecture = inspected.architecture.as_deref().unwrap_or("unknown");
-                tracing::info!("found {id}: {what:?}, architecture {architecture:?}");
-                model(id, path, &relative, file, State::Idle, sandbox)
+            Ok(header) => {
+                let name = header.name.as_deref().unwrap_or_default();
+                let architecture = header.architecture.as_deref().unwrap_or_default();
+                tracing::info!("found {id}: name {name:?}, architecture {architecture:?}");
+                None
             }
             Err(error) => {
-                let reason = error.to_string();
-                tracing::warn!("{} is of no use: {reason}", relative.display());
-                let file = FileFacts::default();
-                model(id, path, &relative, file, State::Failed { reason }, sandbox)
+                tracing::warn!("{} is of no use: {error}", relative.display());
+                Some(error.to_string())
             }
         };
-        models.push(model);
+        models.push(Found {
+            id,
+            path,
+            file: relative.display().to_string(),
+            bytes,
+            modified_s,
+            fault,
+        });
     }
     models.sort_by(|a, b| a.id.cmp(&b.id));
     models
 }
 
-/// What is known of a file without believing its contents.
-#[derive(Default)]
-struct FileFacts {
-    bytes: u64,
-    modified_s: u64,
-}
-
-fn model(
-    id: String,
-    path: PathBuf,
-    relative: &Path,
-    file: FileFacts,
-    state: State,
-    sandbox: &Sandbox,
-) -> Model {
-    let source = format!(
-        "{} {id} {} {}",
-        sandbox.fingerprint(),
-        file.bytes,
-        file.modified_s
-    );
-    let fingerprint = crate::sandbox::hex(&Sha256::digest(source)[..6]);
-    Model {
-        id,
-        path,
-        file: relative.display().to_string(),
-        bytes: file.bytes,
-        created: file.modified_s,
-        fingerprint: format!("fp_{fingerprint}"),
-        state: Mutex::new(state),
-        queue: Mutex::new(None),
-    }
+/// A file's length, and its last change in Unix seconds; 0 for what cannot be had.
+fn length_and_time(path: &Path) -> (u64, u64) {
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return (0, 0);
+    };
+    let modified = metadata.modified().ok();
+    let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    (metadata.len(), since.map_or(0, |since| since.as_secs()))
 }
 
 /// Every `*.gguf` below `folder` and its path below it, in a fixed order.
@@ -145,33 +141,24 @@ fn slug(name: &OsStr) -> String {
         .collect()
 }
 
-/// Reads a file's header in an instance that is thrown away.
-fn inspect(sandbox: &Sandbox, path: &Path) -> Result<(Inspected, FileFacts), SandboxError> {
-    let metadata = std::fs::metadata(path).map_err(|source| SandboxError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    let modified = metadata.modified().ok();
-    let facts = FileFacts {
-        bytes: metadata.len(),
-        modified_s: modified
-            .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-            .map_or(0, |since| since.as_secs()),
-    };
-    if facts.bytes == 0 {
-        return Err(invalid("the file is empty; copy it again"));
+/// Reads the header of a file of `bytes` bytes in an instance that is thrown away.
+fn inspect(sandbox: &Sandbox, path: &Path, bytes: u64) -> Result<Inspected, SandboxError> {
+    if bytes == 0 {
+        return Err(invalid(
+            "the file is empty or cannot be read; copy it again",
+        ));
     }
     let mut head_bytes = HEAD_BYTES;
     loop {
-        let head_len = head_bytes.min(facts.bytes);
-        match Instance::new(sandbox)?.inspect(path, head_len, facts.bytes)? {
-            Ok(inspected) => return Ok((inspected, facts)),
-            Err(NeedMore { bytes }) if bytes > head_len && bytes <= HEAD_BYTES_MAX => {
-                head_bytes = bytes.max(head_bytes.saturating_mul(4)).min(HEAD_BYTES_MAX);
+        let head_len = head_bytes.min(bytes);
+        match Instance::new(sandbox)?.inspect(path, head_len, bytes)? {
+            Ok(inspected) => return Ok(inspected),
+            Err(NeedMore { bytes: needed }) if needed > head_len && needed <= HEAD_BYTES_MAX => {
+                head_bytes = needed.max(head_bytes.saturating_mul(4)).min(HEAD_BYTES_MAX);
             }
-            Err(NeedMore { bytes }) => {
+            Err(NeedMore { bytes: needed }) => {
                 return Err(invalid(format!(
-                    "the header takes {bytes} bytes or more, at most {HEAD_BYTES_MAX} are read"
+                    "the header takes {needed} bytes or more, at most {HEAD_BYTES_MAX} are read"
                 )));
             }
         }

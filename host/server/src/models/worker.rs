@@ -15,14 +15,13 @@
 //! beginning in the KV cache.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use meetara_api::{ApiError, FinishReason, Usage};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use super::{Event, Job, Model, Queued, State, WorkerConfig};
+use super::{Event, Job, Model, State, WorkerConfig};
 use crate::sandbox::wire::{Start, Stepped};
 use crate::sandbox::{Instance, Sandbox, SandboxError};
 
@@ -73,22 +72,25 @@ impl Worker {
         }
     }
 
-    /// Serves until nobody can ask any more.
-    pub(super) fn run(mut self, jobs: &Receiver<Queued>) {
-        let idle = self.config.idle.unwrap_or(Duration::MAX);
+    /// Serves for as long as the program runs.
+    pub(super) fn run(mut self) {
+        /// Says so when this thread ends, which only a fault in it can make it do.
+        struct Attendance(Arc<Model>);
+        impl Drop for Attendance {
+            fn drop(&mut self) {
+                self.0.queue.abandon();
+                self.0.set_state(State::Idle);
+            }
+        }
+        let _attendance = Attendance(Arc::clone(&self.model));
         loop {
-            let received = if self.loaded.is_some() && idle != Duration::MAX {
-                jobs.recv_timeout(idle)
-            } else {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            match received {
-                Ok((job, events)) => self.serve(&job, &events),
-                Err(RecvTimeoutError::Timeout) => {
+            let idle = self.loaded.as_ref().and(self.config.idle);
+            match self.model.queue.take(idle) {
+                Some((job, events)) => self.serve(&job, &events),
+                None => {
                     tracing::info!(model = self.model.id, "unused; its memory is given back");
                     self.unload();
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
