@@ -20,6 +20,7 @@ pub async fn completions(
     env: &Env,
     config: &Config,
 ) -> Result<Response, ApiError> {
+    let signal = request.inner().signal();
     let body = read(&mut request).await?;
     let request = ChatRequest::parse(&body)?;
     if request.model != config.model_id {
@@ -35,6 +36,7 @@ pub async fn completions(
             now_ms,
         )
     })?;
+    lease.end_on(&signal);
     let head = Head::new(
         random()?,
         now_ms / 1000,

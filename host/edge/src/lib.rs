@@ -12,7 +12,7 @@
 //! leased to requests. A session forgets its conversation before it serves the next request.
 //!
 //! workerd drops a request whose client is gone by never waking it again, without running
-//! destructors; so a lease that shows no sign of life for a while counts as free.
+//! destructors. The work stops with that; its session is given back by the request's abort signal.
 
 mod auth;
 mod chat;

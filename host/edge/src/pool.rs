@@ -1,8 +1,8 @@
 //! A few sessions over one model, leased to requests one at a time.
 //!
-//! A lease ends when its [`Lease`] is dropped. That may never happen (see the crate's doc), so a
-//! lease also ends when it was not renewed for [`LEASE_MS`]; the next request then takes the
-//! session over, and the old lease, should it wake up after all, learns it from
+//! A lease ends when its [`Lease`] is dropped. When the client goes away that never happens (see the
+//! crate's doc), so it also ends with the request's abort signal, and, should that fail to come, when
+//! it was not renewed for [`LEASE_MS`]. An old lease that wakes up after all learns it from
 //! [`Lease::renew`].
 
 use crate::isolate;
@@ -12,6 +12,9 @@ use meetara_engine::model::Model;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use worker::wasm_bindgen::JsCast;
+use worker::wasm_bindgen::prelude::Closure;
+use worker::worker_sys::web_sys::AbortSignal;
 
 /// A reply that did nothing for so long is taken for dead. One step takes far less.
 const LEASE_MS: u64 = 20_000;
@@ -92,10 +95,17 @@ impl Pool {
         })
     }
 
-    fn slot_of(&mut self, lease: &Lease) -> Option<&mut Slot> {
+    /// The slot, if the lease still holds it.
+    fn slot_of(&mut self, index: usize, number: u64) -> Option<&mut Slot> {
         self.slots
-            .get_mut(lease.index)
-            .filter(|slot| slot.holder == lease.number)
+            .get_mut(index)
+            .filter(|slot| slot.holder == number)
+    }
+
+    fn end(&mut self, index: usize, number: u64) {
+        if let Some(slot) = self.slot_of(index, number) {
+            slot.holder = 0;
+        }
     }
 }
 
@@ -113,26 +123,36 @@ impl Lease {
     /// 503 when the session was given to another request meanwhile.
     pub fn renew(&self) -> Result<&RefCell<Session>, ApiError> {
         let now_ms = isolate::now_ms();
-        isolate::with(|isolate| match isolate.pool.slot_of(self) {
-            Some(slot) => {
-                slot.renewed_ms = now_ms;
-                Ok(())
-            }
-            None => Err(ApiError::overloaded(
-                "The reply was interrupted for too long. Try again.",
-            )),
-        })?;
+        isolate::with(
+            |isolate| match isolate.pool.slot_of(self.index, self.number) {
+                Some(slot) => {
+                    slot.renewed_ms = now_ms;
+                    Ok(())
+                }
+                None => Err(ApiError::overloaded(
+                    "The reply was interrupted for too long. Try again.",
+                )),
+            },
+        )?;
         Ok(&self.session)
+    }
+}
+
+impl Lease {
+    /// Ends the lease when `signal` fires.
+    pub fn end_on(&self, signal: &AbortSignal) {
+        let (index, number) = (self.index, self.number);
+        let end =
+            Closure::once_into_js(move || isolate::with(|isolate| isolate.pool.end(index, number)));
+        // A listener, since workerd fires nothing for a signal of which only `onabort` is set. Should
+        // adding it fail, LEASE_MS ends the lease.
+        let _ = signal.add_event_listener_with_callback("abort", end.unchecked_ref());
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        isolate::with(|isolate| {
-            if let Some(slot) = isolate.pool.slot_of(self) {
-                slot.holder = 0;
-            }
-        });
+        isolate::with(|isolate| isolate.pool.end(self.index, self.number));
     }
 }
 
