@@ -91,7 +91,8 @@ export class Runtime {
     return entry;
   }
 
-  #receive({ id, event, result, error, ...rest }) {
+  #receive({ id, event, result, error, memoryBytes, ...rest }) {
+    if (memoryBytes) this.memoryBytes = memoryBytes;
     // What was aborted may still have had a message on its way.
     if (!this.#pending.has(id)) return;
     if (event) {
@@ -99,7 +100,6 @@ export class Runtime {
       return;
     }
     const entry = this.#settle(id);
-    if (result?.memoryBytes) this.memoryBytes = result.memoryBytes;
     if (error) entry.reject(fromWire(error));
     else entry.resolve(result);
   }

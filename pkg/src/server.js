@@ -2,7 +2,7 @@
 //
 //   request   { id, op, ... }      op: load, open, close, measure, generate, abort
 //   events    { id, event, ... }   event: progress, prefill, text
-//   answers   { id, result } or { id, error }
+//   answers   { id, result, memoryBytes } or { id, error, memoryBytes }
 //
 // Generation goes in steps of one token; between two steps messages are let
 // in, so an abort takes effect within one token. Requests to generate are
@@ -39,19 +39,18 @@ export function serve(post, listen) {
       const store = order.key || order.stored ? await openStore() : null;
       const loaded = await loadModel({ engine, store, progress: progressOf(id) }, order);
       model = loaded.model;
-      return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant, memoryBytes: memoryBytes() };
+      return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant };
     },
 
     open(_id, { contextMax }) {
       const session = model.session(contextMax);
       sessions.set(nextSession, session);
-      return { session: nextSession++, contextWindow: session.context_len, memoryBytes: memoryBytes() };
+      return { session: nextSession++, contextWindow: session.context_len };
     },
 
     close(_id, { session }) {
       sessions.get(session)?.free();
       sessions.delete(session);
-      return { memoryBytes: memoryBytes() };
     },
 
     measure(_id, { messages, reply }) {
@@ -88,7 +87,6 @@ export function serve(post, listen) {
           usage: step.usage,
           firstTokenMs: first - began,
           decodeMs: ended - first,
-          memoryBytes: memoryBytes(),
         };
       }
       await turn();
@@ -98,7 +96,7 @@ export function serve(post, listen) {
   }
 
   function memoryBytes() {
-    return engine.memory.buffer.byteLength;
+    return engine?.memory.buffer.byteLength ?? 0;
   }
 
   function progressOf(id) {
@@ -120,11 +118,12 @@ export function serve(post, listen) {
     try {
       if (dead) throw failure("stopped", "The engine has stopped. Create the model again to go on.");
       if (op !== "load" && !model) throw failure("stopped", "No model is loaded.");
-      post({ id, result: await ops[op](id, request) });
+      const result = (await ops[op](id, request)) ?? {};
+      post({ id, result, memoryBytes: memoryBytes() });
     } catch (error) {
       // After a trap the memory of the module is in an unknown state.
       if (error instanceof WebAssembly.RuntimeError) dead = true;
-      post({ id, error: toWire(error) });
+      post({ id, error: toWire(error), memoryBytes: memoryBytes() });
     } finally {
       active.delete(id);
       aborted.delete(id);

@@ -43,6 +43,11 @@ export interface CreateMonitor extends EventTarget {
     listener: (event: DownloadProgressEvent) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
 }
 
 /** Ours: finer control of the reply; the names are the engine's, in camel case. */

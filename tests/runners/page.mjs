@@ -263,6 +263,8 @@ async function story(context, relay, files) {
       assert.match(await lastReply().locator(".note").innerText(), /^Stopped/);
       await new Promise((done) => setTimeout(done, 300));
       assert.equal(await replyText(), partial, "the reply went on after it was stopped");
+      const context = await page.locator("#stat-context").innerText();
+      assert.ok(parseInt(context, 10) > 10, `the stopped reply is not remembered: ${context}`);
     }
     assert.ok((await askAnew("And now?")).length > 0);
   });

@@ -135,7 +135,10 @@ async function send(): Promise<void> {
       } else {
         view.finish(`Stopped · ${noteOf(first - began, speed(), pieces)}`);
         // An aborted pair leaves the session; what can be read should be remembered too.
-        await model.append([{ role: "user", content: text }, { role: "assistant", content: view.text }]).catch(() => {});
+        await model.append([{ role: "user", content: text }, { role: "assistant", content: view.text }]).catch(() => {
+          if (current === chat) contextFull(model);
+        });
+        if (current === chat) showStats({ firstMs: first - began, rate: speed() });
       }
       announce("The reply was stopped.");
     } else {
