@@ -12,6 +12,7 @@
 
 pub mod conformance;
 pub mod error;
+pub mod eval;
 pub mod generate;
 pub mod kernels;
 pub mod model;

@@ -50,7 +50,14 @@ enum Data {
     Broken,
 }
 
-const KINDS: [Data; 6] = [Data::Usual, Data::Spiky, Data::Huge, Data::Tiny, Data::Constant, Data::Broken];
+const KINDS: [Data; 6] = [
+    Data::Usual,
+    Data::Spiky,
+    Data::Huge,
+    Data::Tiny,
+    Data::Constant,
+    Data::Broken,
+];
 
 fn floats(bits: &mut Bits, n: usize, kind: Data) -> Vec<f32> {
     let sign = if bits.next() & 1 == 0 { 1.0 } else { -1.0 };
@@ -88,7 +95,12 @@ fn same(a: f32, b: f32) -> bool {
 fn assert_same(what: &str, wanted: &[f32], found: &[f32]) {
     assert_eq!(wanted.len(), found.len(), "{what}");
     for (i, (&a, &b)) in wanted.iter().zip(found).enumerate() {
-        assert!(same(a, b), "{what}: element {i} is {b:e} ({:08x}), scalar says {a:e} ({:08x})", b.to_bits(), a.to_bits());
+        assert!(
+            same(a, b),
+            "{what}: element {i} is {b:e} ({:08x}), scalar says {a:e} ({:08x})",
+            b.to_bits(),
+            a.to_bits()
+        );
     }
 }
 
@@ -105,13 +117,20 @@ fn scales_at(ty: GgmlType) -> &'static [usize] {
 /// `n` weights of type `ty`. Quantised ones are any bytes, their scales of the kind asked for.
 fn weights(bits: &mut Bits, ty: GgmlType, n: usize, kind: Data) -> Vec<u8> {
     match ty {
-        GgmlType::F32 => return floats(bits, n, kind).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        GgmlType::F32 => {
+            return floats(bits, n, kind)
+                .iter()
+                .flat_map(|x| x.to_le_bytes())
+                .collect();
+        }
         GgmlType::F16 => {
             let halves = floats(bits, n, kind).into_iter().map(half::f16::from_f32);
             return halves.flat_map(half::f16::to_le_bytes).collect();
         }
         GgmlType::BF16 => {
-            let uppers = floats(bits, n, kind).into_iter().map(|x| (x.to_bits() >> 16) as u16);
+            let uppers = floats(bits, n, kind)
+                .into_iter()
+                .map(|x| (x.to_bits() >> 16) as u16);
             return uppers.flat_map(u16::to_le_bytes).collect();
         }
         _ => {}
@@ -139,7 +158,10 @@ fn weights(bits: &mut Bits, ty: GgmlType, n: usize, kind: Data) -> Vec<u8> {
 
 /// Sets other than the scalar one. A machine that has none tests nothing here, and says so.
 fn fast_sets() -> Vec<Kernels> {
-    let sets: Vec<_> = Kernels::available().into_iter().filter(|set| set.name != "scalar").collect();
+    let sets: Vec<_> = Kernels::available()
+        .into_iter()
+        .filter(|set| set.name != "scalar")
+        .collect();
     if sets.is_empty() {
         eprintln!("SKIPPED: this build on this CPU has scalar kernels only");
     }
@@ -183,19 +205,43 @@ impl Quantized {
     }
 
     fn q8(&self) -> Q8<'_> {
-        Q8 { len: self.len, stride: self.stride, quants: &self.quants, scales: &self.scales, sums: &self.sums }
+        Q8 {
+            len: self.len,
+            stride: self.stride,
+            quants: &self.quants,
+            scales: &self.scales,
+            sums: &self.sums,
+        }
     }
 
     fn q8k(&self) -> Q8K<'_> {
-        Q8K { len: self.len, stride: self.stride, quants: &self.quants, scales: &self.scales, sums: &self.sums_16 }
+        Q8K {
+            len: self.len,
+            stride: self.stride,
+            quants: &self.quants,
+            scales: &self.scales,
+            sums: &self.sums_16,
+        }
     }
 }
 
 /// (columns, rows) of `kernels`; column by column where `matvec`.
-fn product(kernels: &Kernels, ty: GgmlType, w: &[u8], x: &[f32], len: usize, rows: usize, matvec: bool) -> Vec<f32> {
+fn product(
+    kernels: &Kernels,
+    ty: GgmlType,
+    w: &[u8],
+    x: &[f32],
+    len: usize,
+    rows: usize,
+    matvec: bool,
+) -> Vec<f32> {
     let columns = x.len() / len;
     let mut out = vec![f32::NAN; columns * rows];
-    let block_len = if ty.block_len() == Q8K_LEN { Q8K_LEN } else { Q8_LEN };
+    let block_len = if ty.block_len() == Q8K_LEN {
+        Q8K_LEN
+    } else {
+        Q8_LEN
+    };
     match kernels.product(ty).unwrap() {
         Product::F32(p) if matvec => {
             for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(rows)) {
@@ -234,16 +280,40 @@ fn products_of_every_type_and_shape_have_the_scalar_bits() {
     for kernels in fast_sets() {
         for ty in GgmlType::ALL {
             for kind in KINDS {
-                for (rows, blocks, columns) in [(1, 1, 1), (7, 2, 3), (8, 3, 8), (13, 1, 9), (4, 2, 2), (9, 1, 31), (16, 3, 32)] {
+                for (rows, blocks, columns) in [
+                    (1, 1, 1),
+                    (7, 2, 3),
+                    (8, 3, 8),
+                    (13, 1, 9),
+                    (4, 2, 2),
+                    (9, 1, 31),
+                    (16, 3, 32),
+                ] {
                     // Float rows also come in lengths that are no multiple of eight.
-                    let len = if ty.is_quantized() { blocks * ty.block_len() } else { blocks * 29 + 3 };
+                    let len = if ty.is_quantized() {
+                        blocks * ty.block_len()
+                    } else {
+                        blocks * 29 + 3
+                    };
                     let w = weights(&mut bits, ty, rows * len, kind);
                     let x = floats(&mut bits, columns * len, kind);
                     let wanted = product(&scalar, ty, &w, &x, len, rows, true);
                     let what = format!("{} {ty} {kind:?} {rows} x {len} x {columns}", kernels.name);
-                    assert_same(&format!("{what} matvec"), &wanted, &product(&kernels, ty, &w, &x, len, rows, true));
-                    assert_same(&format!("{what} matmul"), &wanted, &product(&kernels, ty, &w, &x, len, rows, false));
-                    assert_same(&format!("{what} scalar matmul"), &wanted, &product(&scalar, ty, &w, &x, len, rows, false));
+                    assert_same(
+                        &format!("{what} matvec"),
+                        &wanted,
+                        &product(&kernels, ty, &w, &x, len, rows, true),
+                    );
+                    assert_same(
+                        &format!("{what} matmul"),
+                        &wanted,
+                        &product(&kernels, ty, &w, &x, len, rows, false),
+                    );
+                    assert_same(
+                        &format!("{what} scalar matmul"),
+                        &wanted,
+                        &product(&scalar, ty, &w, &x, len, rows, false),
+                    );
                 }
             }
         }
@@ -279,7 +349,11 @@ fn a_quantised_activation_is_the_nearest_step() {
     let q = Quantized::new(&Kernels::scalar(), Q8K_LEN, &x, 256);
     for (&x, &quant) in x.iter().zip(&q.quants) {
         let error = (f64::from(x) - f64::from(q.scales[0]) * f64::from(quant)).abs();
-        assert!(error <= f64::from(q.scales[0]) * 0.5001, "{x}: {quant} steps of {}", q.scales[0]);
+        assert!(
+            error <= f64::from(q.scales[0]) * 0.5001,
+            "{x}: {quant} steps of {}",
+            q.scales[0]
+        );
     }
     assert_eq!(q.quants.iter().map(|q| q.unsigned_abs()).max(), Some(127));
 }
@@ -291,7 +365,11 @@ fn scalar_products_are_the_sums_they_claim_to_be() {
         let (rows, len) = (3, 512);
         let w = weights(&mut bits, ty, rows * len, Data::Usual);
         let x = floats(&mut bits, len, Data::Usual);
-        let block_len = if ty.block_len() == Q8K_LEN { Q8K_LEN } else { Q8_LEN };
+        let block_len = if ty.block_len() == Q8K_LEN {
+            Q8K_LEN
+        } else {
+            Q8_LEN
+        };
         let q = Quantized::new(&Kernels::scalar(), block_len, &x, len);
         let real: Vec<f64> = (0..len)
             .map(|i| match ty.is_quantized() {
@@ -302,8 +380,14 @@ fn scalar_products_are_the_sums_they_claim_to_be() {
         let found = product(&Kernels::scalar(), ty, &w, &x, len, rows, true);
         for (row, &found) in found.iter().enumerate() {
             let bytes = ty.row_bytes(len).unwrap();
-            let row_weights = meetara_format::dequantize(ty, &w[row * bytes..][..bytes], len).unwrap();
-            let products = || row_weights.iter().zip(&real).map(|(&w, &x)| f64::from(w) * x);
+            let row_weights =
+                meetara_format::dequantize(ty, &w[row * bytes..][..bytes], len).unwrap();
+            let products = || {
+                row_weights
+                    .iter()
+                    .zip(&real)
+                    .map(|(&w, &x)| f64::from(w) * x)
+            };
             let (wanted, size): (f64, f64) = (products().sum(), products().map(f64::abs).sum());
             let error = (f64::from(found) - wanted).abs() / size;
             assert!(error < 2e-6, "{ty} row {row}: {found}, in f64 {wanted}");
@@ -321,7 +405,11 @@ fn vector_kernels_have_the_scalar_bits() {
                 let x = floats(&mut bits, len, kind);
                 let y = floats(&mut bits, len, kind);
                 let factor = floats(&mut bits, 1, kind)[0];
-                assert_same(&what("dot"), &[scalar::dot(&x, &y)], &[(kernels.dot)(&x, &y)]);
+                assert_same(
+                    &what("dot"),
+                    &[scalar::dot(&x, &y)],
+                    &[(kernels.dot)(&x, &y)],
+                );
 
                 let run = |f: &dyn Fn(&mut [f32])| {
                     let mut out = y.clone();
@@ -331,15 +419,25 @@ fn vector_kernels_have_the_scalar_bits() {
                 let pair = |name: &str, a: &dyn Fn(&mut [f32]), b: &dyn Fn(&mut [f32])| {
                     assert_same(&what(name), &run(a), &run(b));
                 };
-                pair("axpy", &|y| scalar::axpy(factor, &x, y), &|y| (kernels.axpy)(factor, &x, y));
-                pair("softmax", &|y| scalar::softmax(y), &|y| (kernels.softmax)(y));
-                pair("silu_mul", &|y| scalar::silu_mul(y, &x), &|y| (kernels.silu_mul)(y, &x));
+                pair("axpy", &|y| scalar::axpy(factor, &x, y), &|y| {
+                    (kernels.axpy)(factor, &x, y)
+                });
+                pair("softmax", &|y| scalar::softmax(y), &|y| {
+                    (kernels.softmax)(y)
+                });
+                pair("silu_mul", &|y| scalar::silu_mul(y, &x), &|y| {
+                    (kernels.silu_mul)(y, &x)
+                });
                 let norm = |f: fn(&[f32], &[f32], f32, &mut [f32])| {
                     let mut out = vec![0.0; len];
                     f(&x, &y, 1e-5, &mut out);
                     out
                 };
-                assert_same(&what("rms_norm"), &norm(scalar::rms_norm), &norm(kernels.rms_norm));
+                assert_same(
+                    &what("rms_norm"),
+                    &norm(scalar::rms_norm),
+                    &norm(kernels.rms_norm),
+                );
 
                 let rows = floats(&mut bits, 5 * len, kind);
                 let factors = floats(&mut bits, 5, kind);
@@ -353,10 +451,17 @@ fn vector_kernels_have_the_scalar_bits() {
                     f(&rows, &x, &mut out);
                     out
                 };
-                assert_same(&what("dot_rows"), &dots(scalar::dot_rows), &dots(kernels.dot_rows));
+                assert_same(
+                    &what("dot_rows"),
+                    &dots(scalar::dot_rows),
+                    &dots(kernels.dot_rows),
+                );
 
                 if len.is_multiple_of(2) {
-                    let (cos, sin) = (floats(&mut bits, len, Data::Usual), floats(&mut bits, len, Data::Usual));
+                    let (cos, sin) = (
+                        floats(&mut bits, len, Data::Usual),
+                        floats(&mut bits, len, Data::Usual),
+                    );
                     let turn = |f: fn(&mut [f32], &[f32], &[f32])| {
                         let mut heads = [x.clone(), y.clone()].concat();
                         f(&mut heads, &cos, &sin);
@@ -369,7 +474,12 @@ fn vector_kernels_have_the_scalar_bits() {
                     f(&x, &mut out);
                     out
                 };
-                assert_eq!(halves(scalar::f32_to_f16), halves(kernels.f32_to_f16), "{}", what("f32_to_f16"));
+                assert_eq!(
+                    halves(scalar::f32_to_f16),
+                    halves(kernels.f32_to_f16),
+                    "{}",
+                    what("f32_to_f16")
+                );
             }
         }
     }
@@ -377,11 +487,16 @@ fn vector_kernels_have_the_scalar_bits() {
 
 #[test]
 fn every_finite_half_widens_the_same_and_back() {
-    let halves: Vec<u16> = (0..=u16::MAX).filter(|&bits| half::f16::from_bits(bits).is_finite()).collect();
+    let halves: Vec<u16> = (0..=u16::MAX)
+        .filter(|&bits| half::f16::from_bits(bits).is_finite())
+        .collect();
     for kernels in Kernels::available() {
         let mut wide = vec![0.0; halves.len()];
         (kernels.f16_to_f32)(&halves, &mut wide);
-        let wanted: Vec<f32> = halves.iter().map(|&bits| half::f16::from_bits(bits).to_f32()).collect();
+        let wanted: Vec<f32> = halves
+            .iter()
+            .map(|&bits| half::f16::from_bits(bits).to_f32())
+            .collect();
         assert_same(kernels.name, &wanted, &wide);
         let mut back = vec![0; halves.len()];
         (kernels.f32_to_f16)(&wide, &mut back);
@@ -394,7 +509,9 @@ fn softmax_exponentials_follow_one_exp() {
     // Through softmax: with the largest element 0, every other is exp(x) over the sum.
     for kernels in fast_sets() {
         for start in 0..200 {
-            let mut x: Vec<f32> = (0..512).map(|i| -(start as f32) * 0.53 - i as f32 * 0.000_37).collect();
+            let mut x: Vec<f32> = (0..512)
+                .map(|i| -(start as f32) * 0.53 - i as f32 * 0.000_37)
+                .collect();
             x.push(0.0);
             let mut wanted = x.clone();
             scalar::softmax(&mut wanted);

@@ -65,7 +65,7 @@ pub fn text_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
 }
 
 /// The beginning-of-text token, where the model wants one.
-fn first_token(tokenizer: &Tokenizer) -> Vec<u32> {
+pub(crate) fn first_token(tokenizer: &Tokenizer) -> Vec<u32> {
     tokenizer
         .bos()
         .filter(|_| tokenizer.add_bos())
@@ -74,13 +74,13 @@ fn first_token(tokenizer: &Tokenizer) -> Vec<u32> {
 }
 
 /// A message whose text must stay text: what stands for it, and its words.
-struct Hidden<'a> {
+pub(crate) struct Hidden<'a> {
     stand_in: String,
     content: &'a str,
 }
 
 /// `messages` with stand-ins for those that contain markers.
-fn hide_markers<'a>(
+pub(crate) fn hide_markers<'a>(
     tokenizer: &Tokenizer,
     messages: &'a [Message],
 ) -> Result<(Cow<'a, [Message]>, Vec<Hidden<'a>>)> {
@@ -106,7 +106,7 @@ fn hide_markers<'a>(
 
 /// Appends the tokens of `text`, in which the stand-ins of `hidden` are
 /// replaced by their words as plain text.
-fn append(
+pub(crate) fn append(
     tokenizer: &Tokenizer,
     tokens: &mut Vec<u32>,
     text: &str,

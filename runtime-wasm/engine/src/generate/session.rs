@@ -301,29 +301,44 @@ impl Session {
     ///
     /// # Errors
     /// Those of [`Self::eval_tokens`].
-    pub fn score(&mut self, tokens: &[u32], mut on_row: impl FnMut(usize, &[f32])) -> Result<()> {
+    pub fn score(&mut self, tokens: &[u32], on_row: impl FnMut(usize, &[f32])) -> Result<()> {
+        self.score_where(tokens, |_| true, on_row)
+    }
+
+    /// [`Self::score`] for those indices alone that are `wanted`; the logits of
+    /// the others are not computed.
+    ///
+    /// # Errors
+    /// Those of [`Self::eval_tokens`].
+    pub fn score_where(
+        &mut self,
+        tokens: &[u32],
+        wanted: impl Fn(usize) -> bool,
+        mut on_row: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
         self.check_fits(tokens)?;
         self.reset();
         let n_vocab = self.logits.len();
-        let mut rows = memory::zeroed(
-            memory::product(&[SCORE_COLUMNS, n_vocab], "logits")?,
-            "logits",
-        )?;
+        let size = memory::product(&[SCORE_COLUMNS, n_vocab], "logits")?;
+        let mut rows = memory::zeroed(size, "logits")?;
         for tokens in tokens.chunks(COLUMNS_MAX) {
             let start = self.tokens.len();
             self.forward(tokens)?;
-            for first in (0..tokens.len()).step_by(SCORE_COLUMNS) {
-                let count = SCORE_COLUMNS.min(tokens.len() - first);
-                let rows = &mut rows[..count * n_vocab];
-                self.logits_of(first, count, rows);
-                for (index, row) in (start + first..).zip(rows.chunks_exact(n_vocab)) {
-                    on_row(index, row);
+            let mut first = 0;
+            while first < tokens.len() {
+                let run = (first..tokens.len()).take(SCORE_COLUMNS);
+                let count = run.take_while(|&column| wanted(start + column)).count();
+                if count > 0 {
+                    let rows = &mut rows[..count * n_vocab];
+                    self.logits_of(first, count, rows);
+                    for (index, row) in (start + first..).zip(rows.chunks_exact(n_vocab)) {
+                        on_row(index, row);
+                    }
                 }
+                first += count.max(1);
             }
         }
-        let last = (tokens.len() - 1) % COLUMNS_MAX % SCORE_COLUMNS;
-        self.logits
-            .copy_from_slice(&rows[last * n_vocab..][..n_vocab]);
+        self.last_logits((tokens.len() - 1) % COLUMNS_MAX + 1);
         Ok(())
     }
 

@@ -1,0 +1,86 @@
+//! Evaluating a token takes no memory from the allocator, a page of the KV cache now and then excepted.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use meetara_engine::conformance::{Shape, VOCAB_MIN, random_model};
+use meetara_engine::generate::{GenerateParams, Session, Step};
+use meetara_engine::model::Model;
+use meetara_format::GgmlType;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(f: impl FnOnce()) -> usize {
+    let before = COUNT.get();
+    f();
+    COUNT.get() - before
+}
+
+#[test]
+fn a_token_allocates_nothing_but_its_text() {
+    let shape = Shape {
+        n_layer: 2,
+        n_embd: 256,
+        n_head: 4,
+        n_head_kv: 2,
+        n_ff: 256,
+        n_vocab: VOCAB_MIN,
+        context_len: 256,
+    };
+    let file = random_model(shape, 3, |_| GgmlType::Q4_K).unwrap();
+    let mut session = Session::new(Arc::new(Model::load(file).unwrap()), None).unwrap();
+    session.eval_tokens(&[0; 40]).unwrap();
+    for token in 40..200 {
+        let count = allocations(|| drop(session.append_token(token)));
+        // Positions 64, 128 and 192 begin a page.
+        assert_eq!(count, usize::from(token % 64 == 0), "token {token}");
+    }
+
+    let params = GenerateParams {
+        max_tokens: Some(60),
+        seed: 1,
+        ..GenerateParams::default()
+    };
+    session.start_text("a", &params).unwrap();
+    for _ in 0..4 {
+        session.step().unwrap();
+    }
+    loop {
+        let mut over = false;
+        let mut shown = false;
+        let count = allocations(|| match session.step().unwrap() {
+            Step::Token { text, .. } => shown = !text.is_empty(),
+            _ => over = true,
+        });
+        if over {
+            break;
+        }
+        assert_eq!(
+            count,
+            usize::from(shown),
+            "only the text of a token is allocated"
+        );
+    }
+}
