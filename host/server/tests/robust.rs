@@ -48,7 +48,7 @@ async fn a_client_that_goes_away_mid_reply_frees_the_model() {
         "{:?}",
         began.elapsed()
     );
-    assert_eq!(host.log().matches("outcome=\"cancelled\"").count(), 2);
+    host.logged_times("outcome=\"cancelled\"", 2).await;
 }
 
 #[tokio::test]

@@ -189,11 +189,16 @@ impl Host {
 
     /// Waits until the log holds `words`.
     pub async fn logged(&self, words: &str) {
+        self.logged_times(words, 1).await;
+    }
+
+    /// Waits until the log holds `words` so many times.
+    pub async fn logged_times(&self, words: &str, times: usize) {
         let began = Instant::now();
-        while !self.log().contains(words) {
+        while self.log().matches(words).count() < times {
             assert!(
                 began.elapsed() < Duration::from_secs(60),
-                "{words:?} was not logged:\n{}",
+                "{words:?} was not logged {times} times:\n{}",
                 self.log()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
