@@ -59,12 +59,12 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
     if as_json {
         println!(
             "{}",
-            json!({"bits_per_byte": result.bits_per_byte, "bytes": result.bytes, "bits": result.bits, "chats": chats.len()})
+            json!({"bits_per_byte": result.per_byte(), "bytes": result.bytes, "bits": result.bits, "chats": chats.len()})
         );
     } else {
         println!(
             "{:.4} bits per byte over {} bytes in {} chats",
-            result.bits_per_byte,
+            result.per_byte(),
             result.bytes,
             chats.len()
         );

@@ -234,10 +234,10 @@ impl Training {
             self.held_out.len()
         );
         let chats: Vec<Vec<Message>> = self.held_out.iter().filter_map(messages).collect();
-        let base_bits = measure::bits_per_byte(&self.base, &chats)?.bits_per_byte;
+        let base_bits = measure::bits_per_byte(&self.base, &chats)?.per_byte();
         let draft = quantise::write(header(), FileType::Q4_K_M, &arch, &merged)?;
         let expert = Arc::new(Model::load(draft)?);
-        let expert_bits = measure::bits_per_byte(&expert, &chats)?.bits_per_byte;
+        let expert_bits = measure::bits_per_byte(&expert, &chats)?.per_byte();
         let score = 100.0 * base_bits / expert_bits;
 
         let metadata = self.metadata(score);

@@ -19,7 +19,7 @@ use super::stop::StopMatcher;
 use super::{Finish, GenerateParams, Started, Step, Usage};
 use crate::error::{Error, Result};
 use crate::model::{Model, Scratch};
-use crate::nn::kv_cache::KvCache;
+use crate::nn::kv_cache::{KvCache, KvType};
 use crate::nn::{COLUMNS_MAX, memory};
 use crate::template::Message;
 use crate::tokenizer::Utf8Stream;
@@ -70,6 +70,14 @@ impl Session {
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when `context_max` is 0 or more
     /// than the model was trained for, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
     pub fn new(model: Arc<Model>, context_max: Option<u32>) -> Result<Self> {
+        Self::with_kv(model, context_max, KvType::F16)
+    }
+
+    /// [`Session::new`] with keys and values kept as `kv`.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`].
+    pub fn with_kv(model: Arc<Model>, context_max: Option<u32>, kv: KvType) -> Result<Self> {
         let config = model.config();
         let context_max = match context_max {
             None => config.context_len.min(CONTEXT_DEFAULT as usize),
@@ -86,6 +94,7 @@ impl Session {
         Ok(Self {
             tokens,
             cache: KvCache::new(
+                kv,
                 config.n_layer,
                 config.n_head_kv,
                 config.head_dim,

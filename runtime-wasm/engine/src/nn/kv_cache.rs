@@ -1,11 +1,11 @@
-//! Keys and values of the positions seen so far, as IEEE halves.
+//! Keys and values of the positions seen so far, as IEEE halves or in full.
 //!
 //! Memory comes in pages of [`PAGE_LEN`] positions, taken when a position
 //! first needs them and kept until the cache is dropped, so a short chat with
 //! a model of a long context stays small. One page is one allocation:
 //!
 //! ```text
-//! page   (layer, K then V, KV head, PAGE_LEN, head_dim)   u16
+//! page   (layer, K then V, KV head, PAGE_LEN, head_dim)   u16 or f32
 //! ```
 //!
 //! so that the positions of one head lie next to one another, which is how
@@ -27,10 +27,66 @@ pub enum Side {
     Value,
 }
 
+/// How an element is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// IEEE half: two bytes, rounded to 11 bits.
+    #[default]
+    F16,
+    /// Four bytes, as computed; for comparing an engine with a trainer.
+    F32,
+}
+
+impl KvType {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// The pages of one type.
+#[derive(Debug)]
+enum Pages {
+    F16(Vec<Vec<u16>>),
+    F32(Vec<Vec<f32>>),
+}
+
+impl Pages {
+    fn new(ty: KvType, pages_max: usize) -> Result<Self> {
+        fn list<T: Clone + Default>(pages_max: usize) -> Result<Vec<Vec<T>>> {
+            let mut pages = memory::zeroed(pages_max, "the list of KV pages")?;
+            pages.clear();
+            Ok(pages)
+        }
+        Ok(match ty {
+            KvType::F16 => Self::F16(list(pages_max)?),
+            KvType::F32 => Self::F32(list(pages_max)?),
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::F16(pages) => pages.len(),
+            Self::F32(pages) => pages.len(),
+        }
+    }
+
+    fn push(&mut self, elements: usize) -> Result<()> {
+        const WHAT: &str = "a page of the KV cache";
+        match self {
+            Self::F16(pages) => pages.push(memory::zeroed(elements, WHAT)?),
+            Self::F32(pages) => pages.push(memory::zeroed(elements, WHAT)?),
+        }
+        Ok(())
+    }
+}
+
 /// The cache of one conversation.
 #[derive(Debug)]
 pub struct KvCache {
-    pages: Vec<Vec<u16>>,
+    pages: Pages,
     n_layer: usize,
     n_head_kv: usize,
     head_dim: usize,
@@ -42,15 +98,19 @@ impl KvCache {
     ///
     /// # Errors
     /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
-    pub fn new(n_layer: usize, n_head_kv: usize, head_dim: usize, len_max: usize) -> Result<Self> {
+    pub fn new(
+        ty: KvType,
+        n_layer: usize,
+        n_head_kv: usize,
+        head_dim: usize,
+        len_max: usize,
+    ) -> Result<Self> {
         memory::product(
-            &[n_layer, 2, n_head_kv, PAGE_LEN, head_dim, 2],
+            &[n_layer, 2, n_head_kv, PAGE_LEN, head_dim, ty.bytes()],
             "a page of the KV cache",
         )?;
-        let mut pages = memory::zeroed(len_max.div_ceil(PAGE_LEN), "the list of KV pages")?;
-        pages.clear();
         Ok(Self {
-            pages,
+            pages: Pages::new(ty, len_max.div_ceil(PAGE_LEN))?,
             n_layer,
             n_head_kv,
             head_dim,
@@ -72,8 +132,7 @@ impl KvCache {
         assert!(len <= self.len_max);
         let page = self.n_layer * 2 * self.n_head_kv * PAGE_LEN * self.head_dim;
         while self.pages.len() * PAGE_LEN < len {
-            self.pages
-                .push(memory::zeroed(page, "a page of the KV cache")?);
+            self.pages.push(page)?;
         }
         Ok(())
     }
@@ -90,7 +149,11 @@ impl KvCache {
         for (position, x) in (first..).zip(x.chunks_exact(self.n_head_kv * dim)) {
             for (head, x) in x.chunks_exact(dim).enumerate() {
                 let at = self.start(layer, side, head) + position % PAGE_LEN * dim;
-                (kernels.f32_to_f16)(x, &mut self.pages[position / PAGE_LEN][at..at + dim]);
+                let (page, range) = (position / PAGE_LEN, at..at + dim);
+                match &mut self.pages {
+                    Pages::F16(pages) => (kernels.f32_to_f16)(x, &mut pages[page][range]),
+                    Pages::F32(pages) => pages[page][range].copy_from_slice(x),
+                }
             }
         }
     }
@@ -107,12 +170,19 @@ impl KvCache {
         out: &mut [f32],
     ) {
         let at = self.start(layer, side, head) + first % PAGE_LEN * self.head_dim;
-        (kernels.f16_to_f32)(&self.pages[first / PAGE_LEN][at..at + out.len()], out);
+        let (page, range) = (first / PAGE_LEN, at..at + out.len());
+        match &self.pages {
+            Pages::F16(pages) => (kernels.f16_to_f32)(&pages[page][range], out),
+            Pages::F32(pages) => out.copy_from_slice(&pages[page][range]),
+        }
     }
 
     /// Bytes of the pages taken so far.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.pages.iter().map(|page| 2 * page.len()).sum()
+        match &self.pages {
+            Pages::F16(pages) => pages.iter().map(|page| 2 * page.len()).sum(),
+            Pages::F32(pages) => pages.iter().map(|page| 4 * page.len()).sum(),
+        }
     }
 }
