@@ -77,7 +77,7 @@ fn policy(rest: SocketAddr) -> HeaderValue {
     let port = rest.port();
     let policy = format!(
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; \
-         style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:; \
+         style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
          font-src 'self'; connect-src 'self' http://localhost:{port} http://127.0.0.1:{port}; \
          manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; \
          object-src 'none'"
