@@ -14,7 +14,7 @@ export interface ReplyView {
 }
 
 const scroller = byId("scroller", HTMLElement);
-const list = byId("messages", HTMLOListElement);
+const list = byId("messages", HTMLDivElement);
 const welcome = byId("welcome", HTMLElement);
 
 /** How close to the end still counts as following the reply, in CSS pixels. */
@@ -28,7 +28,7 @@ export function scrollToEnd(): void {
   scroller.scrollTop = scroller.scrollHeight;
 }
 
-function add(item: HTMLLIElement): void {
+function add(item: HTMLElement): void {
   welcome.hidden = true;
   list.hidden = false;
   list.append(item);
@@ -37,7 +37,7 @@ function add(item: HTMLLIElement): void {
 
 /** Adds what the user wrote; gives a function that takes it away again. */
 export function addUserMessage(text: string): () => void {
-  const item = make("li", "message user");
+  const item = make("div", "message user");
   item.append(make("span", "hidden", "You: "), make("p", "text", text));
   add(item);
   return () => {
@@ -48,7 +48,7 @@ export function addUserMessage(text: string): () => void {
 
 /** Adds an empty reply to write into. */
 export function addReply(): ReplyView {
-  const item = make("li", "message reply");
+  const item = make("div", "message reply");
   // While it is busy screen readers wait; then they read it as a whole.
   item.setAttribute("aria-busy", "true");
   const body = make("p", "text");
@@ -87,7 +87,7 @@ export function addReply(): ReplyView {
 
 /** A line across the conversation. */
 export function addDivider(text: string): void {
-  if (list.childElementCount > 0) add(make("li", "divider", text));
+  if (list.childElementCount > 0) add(make("div", "divider", text));
 }
 
 export function clearConversation(): void {
