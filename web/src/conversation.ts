@@ -59,7 +59,8 @@ export function addReply(): ReplyView {
   return {
     write(delta) {
       const follow = following();
-      text.appendData(delta);
+      // Some models begin with a space, which would stand out of line.
+      text.appendData(text.length === 0 ? delta.trimStart() : delta);
       if (follow) scrollToEnd();
     },
     finish(note) {
