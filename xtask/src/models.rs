@@ -41,6 +41,12 @@ struct Source {
     licence: &'static str,
 }
 
+impl Source {
+    fn path(&self, project: &Project) -> PathBuf {
+        project.target.join("models").join(self.file)
+    }
+}
+
 impl Name {
     fn source(self) -> Source {
         match self {
@@ -73,8 +79,13 @@ pub fn ensure_smollm2(project: &Project) -> Result<PathBuf> {
     fetch(project, &Name::Smollm2.source())
 }
 
+/// Where SmolLM2 is, or will be.
+pub fn smollm2_path(project: &Project) -> PathBuf {
+    Name::Smollm2.source().path(project)
+}
+
 fn fetch(project: &Project, source: &Source) -> Result<PathBuf> {
-    let path = project.target.join("models").join(source.file);
+    let path = source.path(project);
     if path.is_file() {
         match verify(&path, source) {
             Ok(()) => return Ok(path),

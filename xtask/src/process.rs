@@ -4,9 +4,13 @@ use crate::project::{Project, cargo};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
-/// A program in the repository's root, with no standard input.
+/// A program in the repository's root, with no standard input. It is told where builds lie, and
+/// where the fetched model of the tests does.
 pub fn command(project: &Project, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
+    if std::env::var_os("MEETARA_SMOLLM2").is_none() {
+        command.env("MEETARA_SMOLLM2", crate::models::smollm2_path(project));
+    }
     command
         .current_dir(&project.root)
         .env("CARGO_TARGET_DIR", &project.target)
