@@ -37,6 +37,9 @@ pub struct ProductF32 {
     pub matmul: fn(&[u8], usize, &[f32], &mut [f32]),
 }
 
+/// `f(x, quants, scales, sums, stride)`: one vector to 8 bits.
+pub type Quantize<S> = fn(&[f32], &mut [i8], &mut [f32], &mut [S], usize);
+
 /// A set of kernels that this CPU can run. What each does, shapes included, is
 /// said at the function of the same name in [`scalar`].
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +47,8 @@ pub struct ProductF32 {
 pub struct Kernels {
     /// The set's name, as in `avx2`.
     pub name: &'static str,
-    pub quantize_q8: fn(&[f32], &mut [i8], &mut [f32], &mut [i32], usize),
-    pub quantize_q8k: fn(&[f32], &mut [i8], &mut [f32], &mut [i16], usize),
+    pub quantize_q8: Quantize<i32>,
+    pub quantize_q8k: Quantize<i16>,
     pub q4_0: ProductQ8,
     pub q4_1: ProductQ8,
     pub q5_0: ProductQ8,

@@ -21,7 +21,7 @@ pub(crate) const EXP_HIGH: f32 = 89.0;
 /// 1 / ln 2.
 pub(crate) const LOG2_E: f32 = core::f32::consts::LOG2_E;
 /// The first 10 bits of ln 2.
-pub(crate) const LN2_HIGH: f32 = 0.693_359_375;
+pub(crate) const LN2_HIGH: f32 = 355.0 / 512.0;
 /// ln 2 - `LN2_HIGH`.
 pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
 /// 1.5 * 2^23: adding it rounds a small float to an integer, half to even, and
