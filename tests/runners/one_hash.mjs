@@ -43,10 +43,10 @@ function filesToHash() {
   return [...tiny.map((name) => join(TINY, name)), ...(existsSync(SHIPPED) ? [SHIPPED] : [])];
 }
 
-/** Runs an example of a crate; one object for each of its lines. */
-function runExample(crate, example, files) {
-  const cargo = ["run", "--release", "--quiet", "--package", crate, "--example", example, "--"];
-  const out = execFileSync("cargo", [...cargo, PROMPT, String(MAX_TOKENS), ...files], {
+/** Runs the example `logits_hash` of a crate; one object for each of its lines. */
+function runExample(crate, first, files) {
+  const cargo = ["run", "--release", "--quiet", "--package", crate, "--example", "logits_hash", "--"];
+  const out = execFileSync("cargo", [...cargo, ...first, PROMPT, String(MAX_TOKENS), ...files], {
     cwd: root,
     encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"],
@@ -55,7 +55,14 @@ function runExample(crate, example, files) {
 }
 
 async function native(files) {
-  return runExample("meetara-engine", "logits_hash", files).map((r) => ({ place: `native ${r.kernels}`, ...r }));
+  return runExample("meetara-engine", [], files).map((r) => ({ place: `native ${r.kernels}`, ...r }));
+}
+
+async function wasmtime(files) {
+  const target = resolve(root, process.env.CARGO_TARGET_DIR ?? "target");
+  const component = process.env.MEETARA_COMPONENT ?? join(target, "wasm/meetara_component.wasm");
+  if (!existsSync(component)) throw new Error(`${component} is missing: run \`cargo xtask wasm component\``);
+  return runExample("meetara-host", [component], files).map((r) => ({ place: "wasmtime simd128", ...r }));
 }
 
 async function node(files) {
@@ -180,7 +187,7 @@ const files = filesToHash();
 const byFile = new Map(files.map((file) => [file, []]));
 const places = new Set();
 const missing = [];
-for (const run of [native, node, inChromium, workerd]) {
+for (const run of [native, wasmtime, node, inChromium, workerd]) {
   try {
     for (const result of await run(files)) {
       byFile.get(result.file).push(result);

@@ -10,8 +10,8 @@
 //!
 //! Every argument is an `i32`, except `file_len`, an `i64`. Every function but
 //! `meetara_alloc` and the three that only read returns an `i32` status: 0 or
-//! more is success, [`FAILED`] is failure. Either way the *result* (JSON,
-//! UTF-8) lies at `meetara_result_ptr()`, `meetara_result_len()` bytes long,
+//! more is success, [`FAILED`] is failure. Either way the *result* (JSON in
+//! UTF-8, except for logits) lies at `meetara_result_ptr()`, `meetara_result_len()` bytes long,
 //! until the next call. After a failure it is `{"code": "...", "message": "..."}`;
 //! codes are those of the engine's `ErrorKind`.
 //!
@@ -26,6 +26,7 @@
 //! | `meetara_session_close(session)` | 0 |
 //! | `meetara_start(session, ptr)` | 0; the buffer holds a [`wire::Start`]; result: `{"prompt_tokens","cached_tokens"}` |
 //! | `meetara_step(session)` | 1 when the reply is complete, else 0; result: [`wire::Stepped`] |
+//! | `meetara_logits(session)` | 0; result, not JSON: the logits of the last token evaluated, `(n_vocab)`, little-endian f32 |
 //! | `meetara_result_ptr()`, `meetara_result_len()` | where the result lies |
 //!
 //! The host fills a buffer in place and then names it by its address.
@@ -129,6 +130,13 @@ pub extern "C" fn meetara_start(session: i32, ptr: usize) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn meetara_step(session: i32) -> i32 {
     with_state(FAILED, |state| state.report(|s| s.step(session)))
+}
+
+/// Hands out the logits of the last token that a session evaluated.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_logits(session: i32) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.logits(session)))
 }
 
 /// Where the result of the last call lies.

@@ -238,4 +238,10 @@ impl State {
         self.put(&step)?;
         Ok(i32::from(done))
     }
+    pub(crate) fn logits(&mut self, handle: i32) -> Result<i32> {
+        let logits = self.session(handle)?.logits();
+        let bytes = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.result = bytes;
+        Ok(0)
+    }
 }
