@@ -194,6 +194,7 @@ async fn foreign_names_and_foreign_pages_are_refused() {
             (403, &json!("origin_not_allowed"))
         );
     }
+    host.logged_times("status=403", 4).await;
     assert!(!host.log().contains("outcome="), "no model was asked");
 
     let port = host.web.rsplit(':').next().unwrap();
