@@ -288,7 +288,7 @@ fn after_a_refused_request_the_next_one_works() {
         max_tokens: Some(4),
         ..GenerateParams::default()
     };
-    let too_long = "word ".repeat(context as usize);
+    let too_long = "word ".repeat(context);
     let refused = [
         (
             "a prompt above the context",
@@ -298,7 +298,7 @@ fn after_a_refused_request_the_next_one_works() {
         (
             "tokens above the context",
             session
-                .eval_tokens(&vec![100; context as usize + 1])
+                .eval_tokens(&vec![100; context + 1])
                 .map(<[f32]>::len)
                 .unwrap_err(),
             ErrorKind::ContextOverflow,
