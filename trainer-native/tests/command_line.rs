@@ -354,3 +354,63 @@ fn bad_input_is_named() {
         assert!(message.contains("--features wgpu"), "{message}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_the_run_goes_on_as_if_nothing_happened() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
+    let folder = Folder::new("stop");
+    write_chats(&folder.file("chats.jsonl"), "Well,");
+    let config = write_config(&folder, 120);
+    ok(&["tokenizer", "--config", &config, "--vocab-size", "320"]);
+    let whole = losses(&ok(&[
+        "pretrain",
+        "--config",
+        &config,
+        "--output-dir",
+        &folder.file("whole"),
+    ]));
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_meetara-train"))
+        .args(["--threads", "1", "--json", "pretrain", "--config", &config])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    for _ in 0..5 {
+        output.read_line(&mut text).unwrap();
+    }
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    output.read_to_string(&mut text).unwrap();
+    let mut errors = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut errors)
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{errors}");
+    let first: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        (5..120).contains(&first.len()),
+        "stopped after {} steps",
+        first.len()
+    );
+
+    let rest = losses(&ok(&["pretrain", "--config", &config, "--resume"]));
+    assert_eq!([losses(&first), rest].concat(), whole);
+}
