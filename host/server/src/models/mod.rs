@@ -1,9 +1,10 @@
 //! The models that are served: found once at the start, loaded when first asked for.
 //!
 //! Every model has an id, a worker thread and an instance of its own. An id is `meetara:` and
-//! the file's name without `.gguf`, in small letters, everything but letters, digits, `.`, `_`
-//! and `-` replaced by `-`. If a second file gives the same id, its folders are put before its
-//! name. So ids depend on names in the folder alone, and stay the same from start to start.
+//! the file's name in small letters without `meetara-`, quantisation and `.gguf`, everything but
+//! letters, digits, `.`, `_` and `-` replaced by `-`: `meetara-pocket-q4_k_m.gguf` is
+//! `meetara:pocket`. If a second file gives the same id, its whole name is taken, then its folders
+//! too. So ids depend on names in the folder alone, and stay the same from start to start.
 
 mod queue;
 mod scan;

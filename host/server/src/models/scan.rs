@@ -120,7 +120,7 @@ fn id(relative: &Path, taken: &mut HashSet<String>) -> String {
     let stem = slug(relative.file_stem().unwrap_or_else(|| OsStr::new("model")));
     let whole = slug(relative.with_extension("").as_os_str());
     let numbered = (2_u32..).map(|n| format!("{whole}-{n}"));
-    let id = [stem, whole.clone()]
+    let id = [short(&stem).to_owned(), stem, whole.clone()]
         .into_iter()
         .chain(numbered)
         .map(|name| format!("{ID_PREFIX}{name}"))
@@ -128,6 +128,25 @@ fn id(relative: &Path, taken: &mut HashSet<String>) -> String {
         .unwrap_or_default();
     taken.insert(id.clone());
     id
+}
+
+/// The part of a file's name that says what the model is: without `meetara-` before it and the
+/// quantisation after it. `meetara-pocket-q4_k_m` is `pocket`.
+fn short(stem: &str) -> &str {
+    let name = stem.strip_prefix("meetara-").unwrap_or(stem);
+    match name.rsplit_once(['-', '.']) {
+        Some((rest, last)) if !rest.is_empty() && is_quantisation(last) => rest,
+        _ if name.is_empty() => stem,
+        _ => name,
+    }
+}
+
+fn is_quantisation(word: &str) -> bool {
+    match word.as_bytes() {
+        b"f16" | b"f32" | b"bf16" => true,
+        [b'q', bits, b'_', ..] => bits.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 fn slug(name: &OsStr) -> String {
@@ -195,7 +214,7 @@ mod tests {
                 "b/é.gguf"
             ]),
             [
-                "meetara:pocket-q4_k_m",
+                "meetara:pocket",
                 "meetara:tiny",
                 "meetara:a-tiny",
                 "meetara:a-tiny-2",
