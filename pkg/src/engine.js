@@ -47,7 +47,6 @@ export async function loadEngine({ variant = pickVariant() } = {}) {
     variant,
     memory,
     ModelBuffer: glue.ModelBuffer,
-    logitsHash: glue.logits_hash,
     /** The bytes of `buffer` as they stand now; the view ends when the memory grows. */
     view: (buffer) => new Uint8Array(memory.buffer, buffer.ptr, buffer.len_bytes),
   };

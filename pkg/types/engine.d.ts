@@ -81,8 +81,6 @@ export interface Engine {
   readonly variant: Variant;
   readonly memory: WebAssembly.Memory;
   readonly ModelBuffer: typeof ModelBuffer;
-  /** A hash of the logits of the engine's own test models, 16 hexadecimal digits: the same from every build. */
-  logitsHash(): string;
   /** The buffer's bytes where they stand; the view ends when the memory grows. */
   view(buffer: ModelBuffer): Uint8Array;
 }

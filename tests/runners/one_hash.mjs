@@ -43,9 +43,9 @@ function filesToHash() {
   return [...tiny.map((name) => join(TINY, name)), ...(existsSync(SHIPPED) ? [SHIPPED] : [])];
 }
 
-/** Runs the example `logits_hash` of a crate; one object for each of its lines. */
-function runExample(crate, first, files) {
-  const cargo = ["run", "--release", "--quiet", "--package", crate, "--example", "logits_hash", "--"];
+/** Runs an example of a crate; one object for each of its lines. The names differ: cargo puts all examples in one folder. */
+function runExample(crate, example, first, files) {
+  const cargo = ["run", "--release", "--quiet", "--package", crate, "--example", example, "--"];
   const out = execFileSync("cargo", [...cargo, ...first, PROMPT, String(MAX_TOKENS), ...files], {
     cwd: root,
     encoding: "utf8",
@@ -55,14 +55,14 @@ function runExample(crate, first, files) {
 }
 
 async function native(files) {
-  return runExample("meetara-engine", [], files).map((r) => ({ place: `native ${r.kernels}`, ...r }));
+  return runExample("meetara-engine", "logits_hash", [], files).map((r) => ({ place: `native ${r.kernels}`, ...r }));
 }
 
 async function wasmtime(files) {
   const target = resolve(root, process.env.CARGO_TARGET_DIR ?? "target");
   const component = process.env.MEETARA_COMPONENT ?? join(target, "wasm/meetara_component.wasm");
   if (!existsSync(component)) throw new Error(`${component} is missing: run \`cargo xtask wasm component\``);
-  return runExample("meetara-host", [component], files).map((r) => ({ place: "wasmtime simd128", ...r }));
+  return runExample("meetara-host", "logits_hash_wasmtime", [component], files).map((r) => ({ place: "wasmtime simd128", ...r }));
 }
 
 async function node(files) {

@@ -120,6 +120,7 @@ fn steps(project: &Project) -> Result<Vec<Step>> {
     );
     step("build page", Box::new(up::build_page));
     step("cargo test", Box::new(cargo_test));
+    step("trainer on GPU back ends", Box::new(gpu_back_ends));
     step("build binaries", Box::new(build_binaries));
     step("size", Box::new(size::run));
     for runner in runners(project)? {
@@ -149,6 +150,13 @@ fn install(project: &Project) -> Result<()> {
 fn cargo_test(project: &Project) -> Result<()> {
     let mut test = native(project, "test");
     run_command(test.arg("--no-fail-fast"))
+}
+
+/// The trainer built for wgpu and CUDA; wgpu runs on Debian's software Vulkan where there is no GPU.
+fn gpu_back_ends(project: &Project) -> Result<()> {
+    let mut test = cargo_command(project);
+    test.args(["test", "--release", "--package", "meetara-train"]);
+    run_command(test.args(["--features", "wgpu,cuda", "--test", "wgpu"]))
 }
 
 /// The programs that the runners start.

@@ -22,18 +22,3 @@ mod session;
 pub use buffer::ModelBuffer;
 pub use model::Model;
 pub use session::Session;
-
-use meetara_engine::conformance;
-use meetara_engine::kernels::Kernels;
-use wasm_bindgen::prelude::wasm_bindgen;
-
-/// The engine's hash of the logits of its own test models, 16 hexadecimal
-/// digits. Every build on every machine gives the same.
-///
-/// # Errors
-/// `out_of_memory`.
-#[wasm_bindgen]
-pub fn logits_hash() -> Result<String, wasm_bindgen::JsValue> {
-    let hash = conformance::logits_hash(Kernels::best()).map_err(error::to_js)?;
-    Ok(format!("{hash:016x}"))
-}

@@ -14,7 +14,7 @@ pub mod conformance;
 pub mod error;
 pub mod eval;
 pub mod generate;
-pub mod kernels;
+pub use meetara_kernels as kernels;
 pub mod model;
 pub mod nn;
 pub mod template;

@@ -17,7 +17,7 @@ pub enum Device {
     Wgpu,
     /// NVIDIA's CUDA.
     Cuda,
-    /// CUDA where this build has it, else the CPU.
+    /// CUDA where this build and this machine have it, else the CPU.
     Auto,
 }
 
@@ -48,19 +48,25 @@ impl Device {
     /// Runs `work` on the chosen back end.
     pub fn with(self, work: impl OnDevice) -> Result<()> {
         match self {
-            Self::Cpu => work.run::<Cpu>(Default::default()),
+            Self::Auto if cfg!(feature = "cuda") && has_nvidia_driver() => Self::Cuda.with(work),
+            Self::Cpu | Self::Auto => work.run::<Cpu>(Default::default()),
             #[cfg(feature = "wgpu")]
             Self::Wgpu => work.run::<crate::model::gpu::Wgpu>(Default::default()),
             #[cfg(not(feature = "wgpu"))]
             Self::Wgpu => missing("wgpu"),
             #[cfg(feature = "cuda")]
-            Self::Cuda | Self::Auto => work.run::<crate::model::gpu::Cuda>(Default::default()),
+            Self::Cuda => work.run::<crate::model::gpu::Cuda>(Default::default()),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda => missing("cuda"),
-            #[cfg(not(feature = "cuda"))]
-            Self::Auto => work.run::<Cpu>(Default::default()),
         }
     }
+}
+
+/// Whether NVIDIA's kernel driver answers on this machine.
+fn has_nvidia_driver() -> bool {
+    ["/dev/nvidiactl", "/dev/dxg"]
+        .iter()
+        .any(|path| std::path::Path::new(path).exists())
 }
 
 #[cfg(not(all(feature = "wgpu", feature = "cuda")))]

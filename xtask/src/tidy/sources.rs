@@ -61,7 +61,7 @@ pub fn list(project: &Project) -> Result<Vec<Source>> {
 /// Where `unsafe` may be written: kernels, and the borders to other languages. Everywhere it needs a
 /// `// SAFETY:` reason, which clippy asks for.
 const UNSAFE_ALLOWED: [&str; 6] = [
-    "runtime-wasm/engine/src/kernels/",
+    "runtime-wasm/engine/kernels/src/",
     "runtime-wasm/browser/",
     "runtime-wasm/component/",
     "trainer-native/src/kernels/",

@@ -8,8 +8,9 @@ use std::path::Path;
 
 /// The features that browsers and workerd have. Never `--all-features`: with it wasm-opt writes
 /// encodings that Chromium refuses.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 11] = [
     "-O3",
+    "--converge",
     "--enable-simd",
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",

@@ -101,10 +101,13 @@ impl Tokenizer {
         let eot =
             special_id(gguf, "eot", tokens.len())?.or_else(|| END_OF_TURN.iter().find_map(known));
         let eom = special_id(gguf, "eom", tokens.len())?;
-        let mut end_of_generation: Vec<u32> = [eos, eot, eom].into_iter().flatten().collect();
-        end_of_generation.extend(END_OF_TURN.iter().chain(&END_OF_TEXT).filter_map(known));
-        end_of_generation.sort_unstable();
-        end_of_generation.dedup();
+        let named = END_OF_TURN.iter().chain(&END_OF_TEXT).filter_map(known);
+        let mut end_of_generation = Vec::new();
+        for id in [eos, eot, eom].into_iter().flatten().chain(named) {
+            if !end_of_generation.contains(&id) {
+                end_of_generation.push(id);
+            }
+        }
         Ok(Self {
             specials: special_set(&vocab, &[Kind::Control, Kind::UserDefined, Kind::Unknown])?,
             user_defined: special_set(&vocab, &[Kind::UserDefined])?,

@@ -57,7 +57,7 @@ pub struct Tokenizer {
     eos: Option<u32>,
     eot: Option<u32>,
     add_bos: bool,
-    /// Sorted ids of the tokens that end a reply.
+    /// Ids of the tokens that end a reply; a few.
     end_of_generation: Vec<u32>,
 }
 
@@ -112,7 +112,7 @@ impl Tokenizer {
     /// Whether `id` ends a reply: the end of a turn, of a message or of the document.
     #[must_use]
     pub fn is_end_of_generation(&self, id: u32) -> bool {
-        self.end_of_generation.binary_search(&id).is_ok()
+        self.end_of_generation.contains(&id)
     }
 
     /// The ids of `text`, without a BOS.

@@ -1,8 +1,10 @@
 //! What the suites over stored vectors share: where the files are, what llama.cpp said about them, and the
 //! two measures they are judged by.
 
-// Every suite compiles this module for itself and uses a part of it.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    reason = "every suite compiles this module for itself and uses a part of it"
+)]
 
 pub mod tiny;
 

@@ -6,7 +6,7 @@ use meetara_format::block;
 
 use super::reduce::{half, halves, sum_each, to_array};
 use super::split::{self, Split};
-use crate::kernels::{Q8, Q8_LEN, check_product};
+use crate::{Q8, Q8_LEN, check_product};
 
 /// A type of weights.
 pub(super) trait Block {

@@ -1,11 +1,11 @@
 //! The hash of the logits behind greedy replies, computed by the sandboxed engine inside wasmtime.
 //!
 //! ```text
-//! logits_hash COMPONENT.wasm PROMPT TOKENS FILE.gguf...   one line of JSON for each file
+//! logits_hash_wasmtime COMPONENT.wasm PROMPT TOKENS FILE.gguf...   one line of JSON for each file
 //! ```
 //!
 //! The hash is FNV-1a (64 bits) over the bits of all logits, little endian, from which each token was chosen, as in
-//! the engine's example of the same name; `tests/runners/one_hash.mjs` compares them.
+//! the example `logits_hash` of the engine; `tests/runners/one_hash.mjs` compares them.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use wasmtime::{Engine, Instance, Memory, Module, Store, WasmParams, WasmResults}
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [component, prompt, tokens, files @ ..] = arguments.as_slice() else {
-        bail!("usage: logits_hash COMPONENT.wasm PROMPT TOKENS FILE.gguf...");
+        bail!("usage: logits_hash_wasmtime COMPONENT.wasm PROMPT TOKENS FILE.gguf...");
     };
     let tokens: u32 = tokens.parse()?;
     let request = json!({"text": prompt, "params": {"temperature": 0, "max_tokens": tokens}});

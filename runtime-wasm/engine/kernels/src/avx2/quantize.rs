@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::math::round_half_even;
-use crate::kernels::scalar::block_scales;
-use crate::kernels::{Q8_LEN, Q8K_LEN, SUM_LEN};
+use crate::scalar::block_scales;
+use crate::{Q8_LEN, Q8K_LEN, SUM_LEN};
 
 /// The largest |x| of a block, as its bits.
 #[inline]
@@ -73,7 +73,7 @@ fn store(bytes: __m256i, out: &mut [i8; 32]) {
     unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), bytes) };
 }
 
-/// See [`crate::kernels::scalar::quantize_q8`].
+/// See [`crate::scalar::quantize_q8`].
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn quantize_q8(
     x: &[f32],
@@ -98,7 +98,7 @@ pub(super) fn quantize_q8(
     }
 }
 
-/// See [`crate::kernels::scalar::quantize_q8k`].
+/// See [`crate::scalar::quantize_q8k`].
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn quantize_q8k(
     x: &[f32],

@@ -11,7 +11,7 @@ use meetara_format::block;
 use super::block32::add_each;
 use super::reduce::{half, halves, sum_each, to_array};
 use super::split::{self, Split};
-use crate::kernels::{Q8K, Q8K_LEN, SUM_LEN, check_product};
+use crate::{Q8K, Q8K_LEN, SUM_LEN, check_product};
 
 /// A type of weights.
 pub(super) trait Block {

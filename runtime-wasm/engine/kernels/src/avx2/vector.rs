@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::float::dot;
 use super::math::exp;
 use super::reduce::lanes;
-use crate::kernels::{math, scalar};
+use crate::{math, scalar};
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]

@@ -3,8 +3,8 @@
 use core::arch::wasm32::*;
 
 use super::math::round_half_even;
-use crate::kernels::scalar::block_scales;
-use crate::kernels::{Q8_LEN, Q8K_LEN, SUM_LEN};
+use crate::scalar::block_scales;
+use crate::{Q8_LEN, Q8K_LEN, SUM_LEN};
 
 /// The largest |x| of a block, as its bits.
 #[inline]
@@ -45,7 +45,7 @@ fn quantize_16(x: &[f32; 16], inverse: f32, quants: &mut [i8; 16]) -> i32 {
     i32x4_extract_lane::<0>(sums) + i32x4_extract_lane::<1>(sums)
 }
 
-/// See [`crate::kernels::scalar::quantize_q8`].
+/// See [`crate::scalar::quantize_q8`].
 pub(super) fn quantize_q8(
     x: &[f32],
     quants: &mut [i8],
@@ -65,7 +65,7 @@ pub(super) fn quantize_q8(
     }
 }
 
-/// See [`crate::kernels::scalar::quantize_q8k`].
+/// See [`crate::scalar::quantize_q8k`].
 pub(super) fn quantize_q8k(
     x: &[f32],
     quants: &mut [i8],

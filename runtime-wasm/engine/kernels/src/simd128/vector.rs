@@ -8,7 +8,7 @@ use core::arch::wasm32::*;
 use super::float::dot;
 use super::math::exp;
 use super::reduce::to_array;
-use crate::kernels::{math, scalar};
+use crate::{math, scalar};
 
 #[inline]
 fn load(x: &[f32; 4]) -> v128 {

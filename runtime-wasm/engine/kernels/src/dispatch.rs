@@ -75,7 +75,7 @@ pub struct Kernels {
 /// A [`Kernels`] of the functions that are in scope under their own names.
 macro_rules! kernels {
     ($name:literal) => {{
-        use $crate::kernels::dispatch::{Kernels, ProductF32, ProductQ8, ProductQ8K};
+        use $crate::dispatch::{Kernels, ProductF32, ProductQ8, ProductQ8K};
         Kernels {
             name: $name,
             q4_0: ProductQ8 {

@@ -1,13 +1,13 @@
-//! Float weights against `f32` activations: two vectors are the eight lanes.
+//! Float weights against `f32` activations: one vector is the eight lanes.
 //!
-//! A length that is no multiple of eight ends in lanes padded with zeros.
+//! A length that is no multiple of eight ends in a vector padded with zeros.
 //! That changes nothing: a lane starts at +0 and so never holds -0, and adding
 //! +0 to anything else gives it back.
 
-use core::arch::wasm32::*;
+use std::arch::x86_64::*;
 
-use super::reduce::{Lanes, fold, fold_each, to_array, widen, zero};
-use crate::kernels::check_product;
+use super::reduce::{fold, fold_each};
+use crate::check_product;
 
 /// A type of float weights.
 pub(super) trait Float {
@@ -17,8 +17,8 @@ pub(super) trait Float {
     /// Eight of them as `f32`.
     ///
     /// # Safety
-    /// `8 * BYTES` bytes can be read at `w`.
-    unsafe fn load(w: *const u8) -> Lanes;
+    /// The CPU has AVX2 and F16C, and `8 * BYTES` bytes can be read at `w`.
+    unsafe fn load(w: *const u8) -> __m256;
 }
 
 pub(super) struct F32;
@@ -29,9 +29,10 @@ impl Float for F32 {
     const BYTES: usize = 4;
 
     #[inline]
-    unsafe fn load(w: *const u8) -> Lanes {
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn load(w: *const u8) -> __m256 {
         // SAFETY: the caller's promise; any alignment will do.
-        unsafe { [v128_load(w.cast()), v128_load(w.add(16).cast())] }
+        unsafe { _mm256_loadu_ps(w.cast()) }
     }
 }
 
@@ -39,13 +40,10 @@ impl Float for F16 {
     const BYTES: usize = 2;
 
     #[inline]
-    unsafe fn load(w: *const u8) -> Lanes {
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn load(w: *const u8) -> __m256 {
         // SAFETY: the caller's promise; any alignment will do.
-        let halves = unsafe { v128_load(w.cast()) };
-        [
-            widen(u32x4_extend_low_u16x8(halves)),
-            widen(u32x4_extend_high_u16x8(halves)),
-        ]
+        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(w.cast()) })
     }
 }
 
@@ -53,50 +51,41 @@ impl Float for Bf16 {
     const BYTES: usize = 2;
 
     #[inline]
-    unsafe fn load(w: *const u8) -> Lanes {
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn load(w: *const u8) -> __m256 {
         // SAFETY: the caller's promise; any alignment will do.
-        let uppers = unsafe { v128_load(w.cast()) };
-        [
-            u32x4_shl(u32x4_extend_low_u16x8(uppers), 16),
-            u32x4_shl(u32x4_extend_high_u16x8(uppers), 16),
-        ]
+        let upper = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(w.cast()) });
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
     }
 }
 
 /// The first `n < 8` of them, then zeros.
 ///
 /// # Safety
-/// `n * BYTES` bytes can be read at `w`.
+/// The CPU has AVX2 and F16C, and `n * BYTES` bytes can be read at `w`.
 #[inline]
-unsafe fn load_part<F: Float>(w: *const u8, n: usize) -> Lanes {
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn load_part<F: Float>(w: *const u8, n: usize) -> __m256 {
     let mut padded = [0_u8; 32];
     // SAFETY: `n * BYTES` is at most 28; the rest of `padded` is zero.
     unsafe {
-        core::ptr::copy_nonoverlapping(w, padded.as_mut_ptr(), n * F::BYTES);
+        std::ptr::copy_nonoverlapping(w, padded.as_mut_ptr(), n * F::BYTES);
         F::load(padded.as_ptr())
     }
-}
-
-/// `sum + a * b` in each lane, rounded twice.
-#[inline]
-fn add_product(sum: Lanes, a: Lanes, b: Lanes) -> Lanes {
-    [
-        f32x4_add(sum[0], f32x4_mul(a[0], b[0])),
-        f32x4_add(sum[1], f32x4_mul(a[1], b[1])),
-    ]
 }
 
 /// Lanes of A rows of `F` against B rows of `f32`, all of `len`; A or B is 1.
 ///
 /// # Safety
-/// Each pointer has `len` elements.
+/// The CPU has AVX2 and F16C, and each pointer has `len` elements.
 #[inline]
+#[target_feature(enable = "avx2,f16c")]
 unsafe fn dots<F: Float, const A: usize, const B: usize>(
     w: [*const u8; A],
     x: [*const f32; B],
     len: usize,
-) -> [[Lanes; B]; A] {
-    let mut sums = [[zero(); B]; A];
+) -> [[__m256; B]; A] {
+    let mut sums = [[_mm256_setzero_ps(); B]; A];
     let whole = len - len % 8;
     // SAFETY: `i + 8 <= len`, and afterwards `whole + len % 8 == len`.
     unsafe {
@@ -105,7 +94,7 @@ unsafe fn dots<F: Float, const A: usize, const B: usize>(
             for (sums, w) in sums.iter_mut().zip(w) {
                 let w = F::load(w.add(i * F::BYTES));
                 for (sum, x) in sums.iter_mut().zip(x) {
-                    *sum = add_product(*sum, w, F32::load(x.add(i).cast()));
+                    *sum = _mm256_add_ps(*sum, _mm256_mul_ps(w, _mm256_loadu_ps(x.add(i))));
                 }
             }
             i += 8;
@@ -115,7 +104,7 @@ unsafe fn dots<F: Float, const A: usize, const B: usize>(
                 let w = load_part::<F>(w.add(whole * F::BYTES), len - whole);
                 for (sum, x) in sums.iter_mut().zip(x) {
                     let x = load_part::<F32>(x.add(whole).cast(), len - whole);
-                    *sum = add_product(*sum, w, x);
+                    *sum = _mm256_add_ps(*sum, _mm256_mul_ps(w, x));
                 }
             }
         }
@@ -126,8 +115,9 @@ unsafe fn dots<F: Float, const A: usize, const B: usize>(
 /// `out[row] = w[row] . x`, four rows at a time.
 ///
 /// # Safety
-/// `w` points at `out.len()` rows of `x.len()` elements.
+/// The CPU has AVX2 and F16C; `w` points at `out.len()` rows of `x.len()` elements.
 #[inline]
+#[target_feature(enable = "avx2,f16c")]
 unsafe fn rows<F: Float>(w: *const u8, x: &[f32], out: &mut [f32]) {
     let (len, rows) = (x.len(), out.len());
     for (tile, out) in out.chunks_mut(4).enumerate() {
@@ -139,11 +129,15 @@ unsafe fn rows<F: Float>(w: *const u8, x: &[f32], out: &mut [f32]) {
         }
         // SAFETY: rows and `x` have `len` elements.
         let [[a], [b], [c], [d]] = unsafe { dots::<F, 4, 1>(at, [x.as_ptr()], len) };
-        out.copy_from_slice(&to_array(fold_each([a, b, c, d]))[..out.len()]);
+        let mut folded = [0.0; 4];
+        // SAFETY: `folded` has room for four floats.
+        unsafe { _mm_storeu_ps(folded.as_mut_ptr(), fold_each([a, b, c, d])) };
+        out.copy_from_slice(&folded[..out.len()]);
     }
 }
 
 /// One vector.
+#[target_feature(enable = "avx2,f16c")]
 pub(super) fn matvec<F: Float>(weights: &[u8], x: &[f32], out: &mut [f32]) {
     check_product(weights, x.len() * F::BYTES, 1, out);
     // SAFETY: `weights` is (rows, x.len()), as was just asserted.
@@ -151,6 +145,7 @@ pub(super) fn matvec<F: Float>(weights: &[u8], x: &[f32], out: &mut [f32]) {
 }
 
 /// Many vectors, four columns at a time.
+#[target_feature(enable = "avx2,f16c")]
 pub(super) fn matmul<F: Float>(weights: &[u8], len: usize, x: &[f32], out: &mut [f32]) {
     let columns = x.len() / len.max(1);
     assert_eq!(x.len(), columns * len);
@@ -167,14 +162,18 @@ pub(super) fn matmul<F: Float>(weights: &[u8], len: usize, x: &[f32], out: &mut 
             // SAFETY: `weights` is (rows, len), and the columns have `len` elements.
             let [sums] =
                 unsafe { dots::<F, 1, 4>([weights.as_ptr().add(row * len * F::BYTES)], at, len) };
-            for (i, y) in to_array(fold_each(sums))[..real].iter().enumerate() {
+            let mut folded = [0.0; 4];
+            // SAFETY: `folded` has room for four floats.
+            unsafe { _mm_storeu_ps(folded.as_mut_ptr(), fold_each(sums)) };
+            for (i, y) in folded[..real].iter().enumerate() {
                 out[(first + i) * rows + row] = *y;
             }
         }
     }
 }
 
-/// See [`crate::kernels::scalar::dot`].
+/// See [`crate::scalar::dot`].
+#[target_feature(enable = "avx2,f16c")]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     // SAFETY: both have `a.len()` elements.
@@ -182,7 +181,8 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     fold(sum)
 }
 
-/// See [`crate::kernels::scalar::dot_rows`].
+/// See [`crate::scalar::dot_rows`].
+#[target_feature(enable = "avx2,f16c")]
 pub(super) fn dot_rows(matrix: &[f32], x: &[f32], out: &mut [f32]) {
     assert_eq!(matrix.len(), x.len() * out.len());
     if !x.is_empty() {

@@ -1,13 +1,13 @@
-//! Float weights against `f32` activations: one vector is the eight lanes.
+//! Float weights against `f32` activations: two vectors are the eight lanes.
 //!
-//! A length that is no multiple of eight ends in a vector padded with zeros.
+//! A length that is no multiple of eight ends in lanes padded with zeros.
 //! That changes nothing: a lane starts at +0 and so never holds -0, and adding
 //! +0 to anything else gives it back.
 
-use std::arch::x86_64::*;
+use core::arch::wasm32::*;
 
-use super::reduce::{fold, fold_each};
-use crate::kernels::check_product;
+use super::reduce::{Lanes, fold, fold_each, to_array, widen, zero};
+use crate::check_product;
 
 /// A type of float weights.
 pub(super) trait Float {
@@ -17,8 +17,8 @@ pub(super) trait Float {
     /// Eight of them as `f32`.
     ///
     /// # Safety
-    /// The CPU has AVX2 and F16C, and `8 * BYTES` bytes can be read at `w`.
-    unsafe fn load(w: *const u8) -> __m256;
+    /// `8 * BYTES` bytes can be read at `w`.
+    unsafe fn load(w: *const u8) -> Lanes;
 }
 
 pub(super) struct F32;
@@ -29,10 +29,9 @@ impl Float for F32 {
     const BYTES: usize = 4;
 
     #[inline]
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn load(w: *const u8) -> __m256 {
+    unsafe fn load(w: *const u8) -> Lanes {
         // SAFETY: the caller's promise; any alignment will do.
-        unsafe { _mm256_loadu_ps(w.cast()) }
+        unsafe { [v128_load(w.cast()), v128_load(w.add(16).cast())] }
     }
 }
 
@@ -40,10 +39,13 @@ impl Float for F16 {
     const BYTES: usize = 2;
 
     #[inline]
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn load(w: *const u8) -> __m256 {
+    unsafe fn load(w: *const u8) -> Lanes {
         // SAFETY: the caller's promise; any alignment will do.
-        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(w.cast()) })
+        let halves = unsafe { v128_load(w.cast()) };
+        [
+            widen(u32x4_extend_low_u16x8(halves)),
+            widen(u32x4_extend_high_u16x8(halves)),
+        ]
     }
 }
 
@@ -51,41 +53,50 @@ impl Float for Bf16 {
     const BYTES: usize = 2;
 
     #[inline]
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn load(w: *const u8) -> __m256 {
+    unsafe fn load(w: *const u8) -> Lanes {
         // SAFETY: the caller's promise; any alignment will do.
-        let upper = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(w.cast()) });
-        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
+        let uppers = unsafe { v128_load(w.cast()) };
+        [
+            u32x4_shl(u32x4_extend_low_u16x8(uppers), 16),
+            u32x4_shl(u32x4_extend_high_u16x8(uppers), 16),
+        ]
     }
 }
 
 /// The first `n < 8` of them, then zeros.
 ///
 /// # Safety
-/// The CPU has AVX2 and F16C, and `n * BYTES` bytes can be read at `w`.
+/// `n * BYTES` bytes can be read at `w`.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn load_part<F: Float>(w: *const u8, n: usize) -> __m256 {
+unsafe fn load_part<F: Float>(w: *const u8, n: usize) -> Lanes {
     let mut padded = [0_u8; 32];
     // SAFETY: `n * BYTES` is at most 28; the rest of `padded` is zero.
     unsafe {
-        std::ptr::copy_nonoverlapping(w, padded.as_mut_ptr(), n * F::BYTES);
+        core::ptr::copy_nonoverlapping(w, padded.as_mut_ptr(), n * F::BYTES);
         F::load(padded.as_ptr())
     }
+}
+
+/// `sum + a * b` in each lane, rounded twice.
+#[inline]
+fn add_product(sum: Lanes, a: Lanes, b: Lanes) -> Lanes {
+    [
+        f32x4_add(sum[0], f32x4_mul(a[0], b[0])),
+        f32x4_add(sum[1], f32x4_mul(a[1], b[1])),
+    ]
 }
 
 /// Lanes of A rows of `F` against B rows of `f32`, all of `len`; A or B is 1.
 ///
 /// # Safety
-/// The CPU has AVX2 and F16C, and each pointer has `len` elements.
+/// Each pointer has `len` elements.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
 unsafe fn dots<F: Float, const A: usize, const B: usize>(
     w: [*const u8; A],
     x: [*const f32; B],
     len: usize,
-) -> [[__m256; B]; A] {
-    let mut sums = [[_mm256_setzero_ps(); B]; A];
+) -> [[Lanes; B]; A] {
+    let mut sums = [[zero(); B]; A];
     let whole = len - len % 8;
     // SAFETY: `i + 8 <= len`, and afterwards `whole + len % 8 == len`.
     unsafe {
@@ -94,7 +105,7 @@ unsafe fn dots<F: Float, const A: usize, const B: usize>(
             for (sums, w) in sums.iter_mut().zip(w) {
                 let w = F::load(w.add(i * F::BYTES));
                 for (sum, x) in sums.iter_mut().zip(x) {
-                    *sum = _mm256_add_ps(*sum, _mm256_mul_ps(w, _mm256_loadu_ps(x.add(i))));
+                    *sum = add_product(*sum, w, F32::load(x.add(i).cast()));
                 }
             }
             i += 8;
@@ -104,7 +115,7 @@ unsafe fn dots<F: Float, const A: usize, const B: usize>(
                 let w = load_part::<F>(w.add(whole * F::BYTES), len - whole);
                 for (sum, x) in sums.iter_mut().zip(x) {
                     let x = load_part::<F32>(x.add(whole).cast(), len - whole);
-                    *sum = _mm256_add_ps(*sum, _mm256_mul_ps(w, x));
+                    *sum = add_product(*sum, w, x);
                 }
             }
         }
@@ -115,9 +126,8 @@ unsafe fn dots<F: Float, const A: usize, const B: usize>(
 /// `out[row] = w[row] . x`, four rows at a time.
 ///
 /// # Safety
-/// The CPU has AVX2 and F16C; `w` points at `out.len()` rows of `x.len()` elements.
+/// `w` points at `out.len()` rows of `x.len()` elements.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
 unsafe fn rows<F: Float>(w: *const u8, x: &[f32], out: &mut [f32]) {
     let (len, rows) = (x.len(), out.len());
     for (tile, out) in out.chunks_mut(4).enumerate() {
@@ -129,15 +139,11 @@ unsafe fn rows<F: Float>(w: *const u8, x: &[f32], out: &mut [f32]) {
         }
         // SAFETY: rows and `x` have `len` elements.
         let [[a], [b], [c], [d]] = unsafe { dots::<F, 4, 1>(at, [x.as_ptr()], len) };
-        let mut folded = [0.0; 4];
-        // SAFETY: `folded` has room for four floats.
-        unsafe { _mm_storeu_ps(folded.as_mut_ptr(), fold_each([a, b, c, d])) };
-        out.copy_from_slice(&folded[..out.len()]);
+        out.copy_from_slice(&to_array(fold_each([a, b, c, d]))[..out.len()]);
     }
 }
 
 /// One vector.
-#[target_feature(enable = "avx2,f16c")]
 pub(super) fn matvec<F: Float>(weights: &[u8], x: &[f32], out: &mut [f32]) {
     check_product(weights, x.len() * F::BYTES, 1, out);
     // SAFETY: `weights` is (rows, x.len()), as was just asserted.
@@ -145,7 +151,6 @@ pub(super) fn matvec<F: Float>(weights: &[u8], x: &[f32], out: &mut [f32]) {
 }
 
 /// Many vectors, four columns at a time.
-#[target_feature(enable = "avx2,f16c")]
 pub(super) fn matmul<F: Float>(weights: &[u8], len: usize, x: &[f32], out: &mut [f32]) {
     let columns = x.len() / len.max(1);
     assert_eq!(x.len(), columns * len);
@@ -162,18 +167,14 @@ pub(super) fn matmul<F: Float>(weights: &[u8], len: usize, x: &[f32], out: &mut 
             // SAFETY: `weights` is (rows, len), and the columns have `len` elements.
             let [sums] =
                 unsafe { dots::<F, 1, 4>([weights.as_ptr().add(row * len * F::BYTES)], at, len) };
-            let mut folded = [0.0; 4];
-            // SAFETY: `folded` has room for four floats.
-            unsafe { _mm_storeu_ps(folded.as_mut_ptr(), fold_each(sums)) };
-            for (i, y) in folded[..real].iter().enumerate() {
+            for (i, y) in to_array(fold_each(sums))[..real].iter().enumerate() {
                 out[(first + i) * rows + row] = *y;
             }
         }
     }
 }
 
-/// See [`crate::kernels::scalar::dot`].
-#[target_feature(enable = "avx2,f16c")]
+/// See [`crate::scalar::dot`].
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     // SAFETY: both have `a.len()` elements.
@@ -181,8 +182,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     fold(sum)
 }
 
-/// See [`crate::kernels::scalar::dot_rows`].
-#[target_feature(enable = "avx2,f16c")]
+/// See [`crate::scalar::dot_rows`].
 pub(super) fn dot_rows(matrix: &[f32], x: &[f32], out: &mut [f32]) {
     assert_eq!(matrix.len(), x.len() * out.len());
     if !x.is_empty() {

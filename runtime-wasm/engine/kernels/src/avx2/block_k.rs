@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 use meetara_format::block;
 
 use super::reduce::{half, halves, lanes, sum_each, tiles};
-use crate::kernels::{Q8K, Q8K_LEN, SUM_LEN, check_product};
+use crate::{Q8K, Q8K_LEN, SUM_LEN, check_product};
 
 /// A type of weights.
 pub(super) trait Block {

@@ -26,7 +26,7 @@
 //! NaN is the exception: where one appears, it appears everywhere, but its
 //! sign and payload may differ.
 //!
-//! Lengths are the caller's duty: [`crate::model`] checks every dimension
+//! Lengths are the caller's duty: the engine checks every dimension
 //! against the file before a kernel sees it, and kernels assert them again.
 
 #[cfg(target_arch = "x86_64")]

@@ -1,8 +1,8 @@
-//! [`crate::kernels::math::exp`], four at a time: the same steps in the same order.
+//! [`crate::math::exp`], four at a time: the same steps in the same order.
 
 use core::arch::wasm32::*;
 
-use crate::kernels::math::{EXP_HIGH, EXP_LOW, EXP_TAYLOR, LN2_HIGH, LN2_LOW, LOG2_E, ROUND_MAGIC};
+use crate::math::{EXP_HIGH, EXP_LOW, EXP_TAYLOR, LN2_HIGH, LN2_LOW, LOG2_E, ROUND_MAGIC};
 
 /// The integers nearest to `x`, half to even, for |x| <= 2^22.
 #[inline]
