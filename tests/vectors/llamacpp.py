@@ -114,10 +114,10 @@ class Judge:
         row = L.llama_get_logits_ith(self.ctx, -1)
         return np.ctypeslib.as_array(row, shape=(self.n_vocab,)).astype(np.float32).copy()
 
-    def greedy(self, prompt, n):
+    def greedy(self, prompt, n, past_end=False):
         """(logits after the prompt, n greedy tokens, margin of each: best minus second best logit).
 
-        Stops early at an end-of-generation token, which is then the last of the list.
+        Stops early at an end-of-generation token, which is then the last of the list, unless `past_end`.
         """
         L.llama_memory_clear(L.llama_get_memory(self.ctx), True)
         logits = first = self._decode(prompt, 0)
@@ -127,7 +127,7 @@ class Judge:
             second, best = np.partition(logits, -2)[-2:]
             out.append(token)
             margins.append(float(best - second))
-            if self.is_end(token) or i + 1 == n:
+            if (self.is_end(token) and not past_end) or i + 1 == n:
                 break
             logits = self._decode([token], len(prompt) + i)
         return first, out, margins
@@ -144,7 +144,7 @@ def cache_cosines(path, n_ctx, prompts):
     return [float(a @ b / np.sqrt((a @ a) * (b @ b))) for a, b in zip(*rows)]
 
 
-def judge_file(path, n_ctx, prompts, n_greedy, logits_stride=1):
+def judge_file(path, n_ctx, prompts, n_greedy, logits_stride=1, past_end=False):
     """What llama.cpp says about one file.
 
     `prompts` are dicts with `name` and `text`. Returns (record for expected.json, token ids of each prompt,
@@ -154,7 +154,7 @@ def judge_file(path, n_ctx, prompts, n_greedy, logits_stride=1):
     ids = [judge.tokenize(p["text"]) for p in prompts]
     greedy, logits = [], b""
     for tokens in ids:
-        row, out, margins = judge.greedy(tokens, n_greedy)
+        row, out, margins = judge.greedy(tokens, n_greedy, past_end)
         logits += row[::logits_stride].astype("<f4").tobytes()
         greedy.append({"tokens": out, "margins": [float(f"{m:.6g}") for m in margins]})
     n_vocab = judge.n_vocab

@@ -65,6 +65,11 @@ impl BpeVocab {
         self.tokens.len()
     }
 
+    /// True for a vocabulary without ids.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
     /// Bytes of text that each id stands for; 0 for control tokens. `[n_vocab]`
     pub fn token_bytes(&self) -> Vec<u8> {
         let bytes = |token: &String| token.chars().count().min(255) as u8;

@@ -149,6 +149,33 @@ fn from_text_to_a_scored_expert() {
     assert_eq!(rest.len(), 7);
     assert_eq!([&first[..], &rest[..]].concat(), whole);
 
+    // A run can begin with exported weights, at the step they were taken at.
+    let half = folder.file("half.gguf");
+    ok(&[
+        "export", "--config", &config, "--type", "F32", "--output", &half,
+    ]);
+    let more = ok(&[
+        "pretrain",
+        "--config",
+        &config,
+        "--init",
+        &half,
+        "--max-steps",
+        "14",
+        "--output-dir",
+        &folder.file("more"),
+    ]);
+    assert_eq!(
+        more.iter()
+            .map(|line| line["step"].as_u64())
+            .collect::<Vec<_>>(),
+        [Some(13), Some(14)]
+    );
+    assert!(
+        losses(&more)[0] < 0.9 * whole[0],
+        "the weights were not taken: {more:?}"
+    );
+
     // The file runs in the engine with the trainer's own numbers.
     let f32_file = folder.file("base.gguf");
     ok(&[

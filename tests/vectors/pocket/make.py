@@ -6,7 +6,7 @@
     python tests/vectors/pocket/make.py --f32 runs/base/f32.gguf  and the F32 export it was quantised from
 
 Opens the file in llama.cpp (which proves that it is one llama.cpp accepts), takes five prompts in the model's own
-chat format, 64 greedy tokens (or fewer, to the end of the reply), the margin of each, and the full logits after
+chat format, 64 greedy tokens (past the end of a short reply too), the margin of each, and the full logits after
 the prompt. Writes expected.json and logits.f32 here. With `--f32`, llama.cpp also quantises the export to Q4_K_M
 and the types of all tensors are compared with the shipped file's; a shipped file that used an importance
 matrix has other bytes, so bytes are only counted, not demanded.
@@ -57,10 +57,10 @@ def main():
             raise SystemExit(f"{path} is not there; name the file with --model or --f32")
     import llamacpp
 
-    record, ids, rows = llamacpp.judge_file(args.model, N_CTX, PROMPTS, N_GREEDY)
+    record, ids, rows = llamacpp.judge_file(args.model, N_CTX, PROMPTS, N_GREEDY, past_end=True)
     files, logits = [{"model": "pocket", "ftype": "q4_k_m", "kept": True, **record}], [rows]
     if args.f32:
-        f32, f32_ids, rows = llamacpp.judge_file(args.f32, N_CTX, PROMPTS, N_GREEDY)
+        f32, f32_ids, rows = llamacpp.judge_file(args.f32, N_CTX, PROMPTS, N_GREEDY, past_end=True)
         assert f32_ids == ids, "the two files have different vocabularies"
         f32["file"] = "meetara-pocket-f32.gguf"
         files.append({"model": "pocket", "ftype": "f32", "kept": False, **f32})

@@ -117,9 +117,10 @@ impl Watch {
         Ok(Self { resume, json, stop })
     }
 
-    fn session(&self) -> Session<'_> {
+    fn session(&self, done: (u64, u64)) -> Session<'_> {
         Session {
             resume: self.resume,
+            done,
             json: self.json,
             stop: &self.stop,
         }

@@ -1,14 +1,16 @@
 //! `meetara-train pretrain`: a base model from nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn::module::AutodiffModule;
+use meetara_engine::model::Model;
 
-use super::{Device, Watch, describe, fingerprint};
+use super::{Device, Watch, describe, fingerprint, read_file};
 use crate::config::{self, Pretrain};
 use crate::data::encode::{ChatFormat, Weights};
 use crate::data::prepare::{PrepareConfig, prepare};
+use crate::gguf::load;
 use crate::model::{Llama, TrainBackend};
 use crate::tokenizer::{BpeVocab, Encoder};
 use crate::train::driver::{self, Inputs};
@@ -23,6 +25,10 @@ pub struct Args {
     /// Go on from the newest checkpoint in the output folder.
     #[arg(long)]
     resume: bool,
+    /// Begin with the weights of a GGUF file that `export` wrote, at the step it was taken at.
+    /// The optimisers begin anew.
+    #[arg(long, conflicts_with = "resume")]
+    init: Option<PathBuf>,
     /// Where checkpoints and the log go.
     #[arg(long)]
     output_dir: Option<PathBuf>,
@@ -46,17 +52,50 @@ pub fn run(args: Args, device: Device, json: bool) -> Result<()> {
     config.seed = args.seed.unwrap_or(config.seed);
     config.validate()?;
     let inputs = inputs(&config)?;
+    let init = args
+        .init
+        .as_deref()
+        .map(|path| Init::read(path, &config))
+        .transpose()?;
     let watch = Watch::new(args.resume, json)?;
     device.with(Training {
         config,
         inputs,
+        init,
         watch,
     })
+}
+
+/// Weights to begin with.
+struct Init {
+    model: Model,
+    file: Vec<u8>,
+    /// Steps done and tokens seen.
+    done: (u64, u64),
+}
+
+impl Init {
+    fn read(path: &Path, config: &Pretrain) -> Result<Self> {
+        let file = read_file(path)?;
+        let model = Model::load(file.clone()).with_context(|| path.display().to_string())?;
+        ensure!(
+            load::spec(&model)? == config.model,
+            "{} has another shape than the configuration's model",
+            path.display()
+        );
+        let count = |key: &str| -> Result<u64> { Ok(model.gguf().get_u64(key)?.unwrap_or(0)) };
+        let done = (
+            count("meetara.training.steps")?,
+            count("meetara.training.tokens")?,
+        );
+        Ok(Self { model, file, done })
+    }
 }
 
 struct Training {
     config: Pretrain,
     inputs: Inputs,
+    init: Option<Init>,
     watch: Watch,
 }
 
@@ -69,11 +108,23 @@ impl super::OnDevice for Training {
         let Self {
             config,
             inputs,
+            init,
             watch,
         } = self;
         let spec = config.model.block_spec(config.sequence_len);
-        let learner = WholeModel::<B>::new(&config, &device);
-        driver::run(learner, &config.plan(), &spec, &inputs, &watch.session())?;
+        let mut learner = WholeModel::<B>::new(&config, &device);
+        let mut done = (0, 0);
+        if let Some(init) = init {
+            learner.model = load::llama(&init.model, &config.model, &init.file, &device)?;
+            done = init.done;
+        }
+        driver::run(
+            learner,
+            &config.plan(),
+            &spec,
+            &inputs,
+            &watch.session(done),
+        )?;
         Ok(())
     }
 }

@@ -202,7 +202,7 @@ impl super::OnDevice for Training {
             &config.plan(),
             &block_spec,
             &self.inputs,
-            &self.watch.session(),
+            &self.watch.session((0, 0)),
         )?;
         match outcome {
             Outcome::Finished(learner) => self.publish(&learner.lora, learner.base.clone()),

@@ -305,6 +305,10 @@ impl Grads {
 ///
 /// Each thread sums the parameters' gradients over its own run of sequences, and the runs are added in
 /// their order: the result depends on the number of threads, never on their timing.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the operation's inputs, what it saved, and both gradients, each a plain slice"
+)]
 pub fn backward(
     spec: &Spec,
     w: &Weights,

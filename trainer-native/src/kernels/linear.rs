@@ -25,10 +25,6 @@ pub fn full_grad(dy: Mat, x: Mat, dw: &mut [f32], out: usize, inputs: usize) {
 }
 
 /// Adds the gradients of a low-rank pair to `da` `[r, in]` and `db` `[out, r]`; `scratch` holds `[T, r]`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "two factors, two gradients, two activations and their shape"
-)]
 pub fn low_rank_grad(
     dy: Mat,
     x: Mat,

@@ -52,6 +52,8 @@ pub struct Plan {
 pub struct Session<'a> {
     /// Go on from the newest checkpoint.
     pub resume: bool,
+    /// Steps done and tokens seen by the weights that a fresh run begins with.
+    pub done: (u64, u64),
     /// Print log entries as JSON.
     pub json: bool,
     /// Raised to stop after the current step.
@@ -91,8 +93,8 @@ pub fn run<L: Learner>(
     std::fs::create_dir_all(&plan.output_dir)
         .with_context(|| format!("cannot create {}", plan.output_dir.display()))?;
     let mut state = State {
-        step: 0,
-        tokens: 0,
+        step: session.done.0,
+        tokens: session.done.1,
         loss: 0.0,
         data: inputs.fingerprint.clone(),
     };

@@ -156,17 +156,16 @@ impl Block for Q5K {
             let mut high_bits = [v128_load(w.add(16).cast()), v128_load(w.add(32).cast())];
             for pair in 0..4 {
                 let (mut low, mut high) = ([i16x8_splat(0); C], [i16x8_splat(0); C]);
-                for half in 0..2 {
+                for (half, bits) in high_bits.iter_mut().enumerate() {
                     let packed = v128_load(w.add(48 + 32 * pair + 16 * half).cast());
-                    let bits = high_bits[half];
-                    let fifth = v128_and(u16x8_shl(bits, 4), sixteen);
+                    let fifth = v128_and(u16x8_shl(*bits, 4), sixteen);
                     let low_weights = v128_or(v128_and(packed, nibble), fifth);
-                    let fifth = v128_and(u16x8_shl(bits, 3), sixteen);
+                    let fifth = v128_and(u16x8_shl(*bits, 3), sixteen);
                     let high_weights = v128_or(v128_and(u16x8_shr(packed, 4), nibble), fifth);
                     let index = 64 * pair + 16 * half;
                     add_products(&mut low, split::unsigned(low_weights), x, index);
                     add_products(&mut high, split::unsigned(high_weights), x, index + 32);
-                    high_bits[half] = u16x8_shr(bits, 2);
+                    *bits = u16x8_shr(*bits, 2);
                 }
                 add_scaled(&mut dots, low, i16::from(scales[2 * pair]));
                 add_scaled(&mut dots, high, i16::from(scales[2 * pair + 1]));
