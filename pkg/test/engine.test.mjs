@@ -5,7 +5,8 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { VARIANTS, loadEngine, pickVariant } from "../src/engine.js";
-import { TINY_CONTEXT, tinyBytes } from "./support.mjs";
+import { Fnv } from "../../tests/runners/_hash.mjs";
+import { TINY_CONTEXT, tinyBytes, tinyUrl } from "./support.mjs";
 
 function load(engine, bytes) {
   const buffer = new engine.ModelBuffer(bytes.length);
@@ -14,6 +15,24 @@ function load(engine, bytes) {
 }
 
 describe("engine", () => {
+  test("both builds give the logits of the native engine, bit by bit", async () => {
+    // runtime-wasm/engine/tests/conformance.rs holds the native kernels to the same numbers.
+    const { tokens, hashes } = JSON.parse(readFileSync(new URL("hashes.json", tinyUrl), "utf8"));
+    for (const variant of VARIANTS) {
+      const engine = await loadEngine({ variant });
+      for (const [name, wanted] of Object.entries(hashes)) {
+        const model = load(engine, readFileSync(new URL(name, tinyUrl)));
+        const session = model.session();
+        const fnv = new Fnv();
+        fnv.add(new Uint8Array(session.eval_tokens(Uint32Array.from(tokens)).buffer));
+        assert.equal(fnv.toString(), wanted, `${name} on ${variant}`);
+        session.free();
+        model.free();
+      }
+    }
+    assert.ok(Object.keys(hashes).length > 10);
+  });
+
   test("the logits of both builds are the same bits", async () => {
     const logits = [];
     for (const variant of VARIANTS) {

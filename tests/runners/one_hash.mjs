@@ -3,7 +3,7 @@
 //   node tests/runners/one_hash.mjs [FILE.gguf...]
 //
 // Places: native (every set of kernels that this CPU has), wasmtime, Node, Chromium, workerd; in the last three both
-// browser bundles, scalar and simd128. Needs `cargo xtask wasm`. Without arguments the files are the tiny models of
+// browser bundles, scalar and simd128. Needs `cargo xtask wasm`, and the examples that `cargo test` builds. Without arguments the files are the tiny models of
 // tests/vectors, which use every block type, and the shipped model when it is there.
 
 import assert from "node:assert/strict";
@@ -43,11 +43,13 @@ function filesToHash() {
   return [...tiny.map((name) => join(TINY, name)), ...(existsSync(SHIPPED) ? [SHIPPED] : [])];
 }
 
-/** Runs an example of a crate; one object for each of its lines. The names differ: cargo puts all examples in one folder. */
-function runExample(crate, example, first, files) {
-  const cargo = ["run", "--release", "--quiet", "--package", crate, "--example", example, "--"];
-  const out = execFileSync("cargo", [...cargo, ...first, PROMPT, String(MAX_TOKENS), ...files], {
-    cwd: root,
+const target = resolve(root, process.env.CARGO_TARGET_DIR ?? "target");
+
+/** Runs an example that `cargo test` has built; one object for each of its lines. */
+function runExample(name, first, files) {
+  const program = join(target, "release/examples", name);
+  if (!existsSync(program)) throw new Error(`${program} is missing: run \`cargo build --release -p meetara-engine -p meetara-host --examples\``);
+  const out = execFileSync(program, [...first, PROMPT, String(MAX_TOKENS), ...files], {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"],
   });
@@ -55,14 +57,13 @@ function runExample(crate, example, first, files) {
 }
 
 async function native(files) {
-  return runExample("meetara-engine", "logits_hash", [], files).map((r) => ({ place: `native ${r.kernels}`, ...r }));
+  return runExample("logits_hash", [], files).map((r) => ({ place: `native ${r.kernels}`, ...r }));
 }
 
 async function wasmtime(files) {
-  const target = resolve(root, process.env.CARGO_TARGET_DIR ?? "target");
   const component = process.env.MEETARA_COMPONENT ?? join(target, "wasm/meetara_component.wasm");
   if (!existsSync(component)) throw new Error(`${component} is missing: run \`cargo xtask wasm component\``);
-  return runExample("meetara-host", "logits_hash_wasmtime", [component], files).map((r) => ({ place: "wasmtime simd128", ...r }));
+  return runExample("logits_hash_wasmtime", [component], files).map((r) => ({ place: "wasmtime simd128", ...r }));
 }
 
 async function node(files) {

@@ -10,7 +10,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -18,6 +18,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
+import { Fnv } from "./_hash.mjs";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const { values: options } = parseArgs({ options: { screenshot: { type: "string" }, shots: { type: "string" } } });
@@ -209,6 +210,31 @@ async function story(context, relay, files) {
     assert.equal(await page.locator("#model-name").innerText(), "MeeTARA Pocket");
     assert.ok(await page.evaluate(() => crossOriginIsolated), "the page is not isolated");
     await shot("welcome");
+  });
+
+  await step("both builds that the page ships give the native engine's logits, bit by bit", async () => {
+    const { tokens, hashes } = JSON.parse(readFileSync(join(root, "tests/vectors/tiny/hashes.json"), "utf8"));
+    const name = "wide-q4_k_m.gguf";
+    const file = readFileSync(join(root, "tests/vectors/tiny", name), "base64");
+    const assets = readdirSync(join(root, "web/dist/assets"));
+    const glue = assets.find((asset) => /^meetara_browser-.*\.js$/.test(asset));
+    const builds = assets.filter((asset) => asset.endsWith(".wasm"));
+    assert.equal(builds.length, 2, builds.join(" "));
+    for (const build of builds) {
+      const logits = await page.evaluate(async ({ glue, build, file, tokens }) => {
+        // The query makes each build an instance of its own.
+        const engine = await import(`/assets/${glue}?${build}`);
+        const { memory } = await engine.default({ module_or_path: `/assets/${build}` });
+        const bytes = Uint8Array.from(atob(file), (c) => c.charCodeAt(0));
+        const buffer = new engine.ModelBuffer(bytes.length);
+        new Uint8Array(memory.buffer, buffer.ptr, bytes.length).set(bytes);
+        const session = buffer.into_model().session();
+        return [...new Uint8Array(session.eval_tokens(Uint32Array.from(tokens)).buffer)];
+      }, { glue, build, file, tokens });
+      const fnv = new Fnv();
+      fnv.add(Uint8Array.from(logits));
+      assert.equal(fnv.toString(), hashes[name], build);
+    }
   });
 
   await step("a reply appears word by word", async () => {

@@ -161,7 +161,7 @@ fn gpu_back_ends(project: &Project) -> Result<()> {
 
 /// The programs that the runners start.
 fn build_binaries(project: &Project) -> Result<()> {
-    run_command(native(project, "build").arg("--bins"))
+    run_command(native(project, "build").args(["--bins", "--examples"]))
 }
 
 /// The same selection of crates each time, so that cargo unites features in the same way and

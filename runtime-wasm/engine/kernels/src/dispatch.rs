@@ -173,7 +173,15 @@ impl Kernels {
     /// The fastest set that this CPU can run.
     #[must_use]
     pub fn best() -> Self {
-        Self::available().pop().unwrap_or(scalar::KERNELS)
+        // Not the last of `available`: so no scalar kernel is named, and the linker drops them all.
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        {
+            super::simd128::KERNELS
+        }
+        #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+        {
+            Self::available().pop().unwrap_or(scalar::KERNELS)
+        }
     }
 
     /// The products of weights of type `ty`, or `None` for a type without kernels.

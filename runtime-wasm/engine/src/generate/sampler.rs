@@ -143,7 +143,9 @@ impl Sampler {
         Ok(id)
     }
 
-    /// The logit of `id` after the penalties.
+    /// The logit of `id` after the penalties. Called for the whole vocabulary, also where the engine
+    /// is built for size.
+    #[inline(always)]
     fn penalised(&self, id: usize, logit: f32) -> f32 {
         let count = self.counts.get(id).copied().unwrap_or(0);
         if count == 0 {
