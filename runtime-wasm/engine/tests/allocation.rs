@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use meetara_engine::conformance::{Shape, VOCAB_MIN, random_model};
 use meetara_engine::generate::{GenerateParams, Session, Step};
-use meetara_engine::model::Model;
-use meetara_format::GgmlType;
+use meetara_engine::model::{Adapter, Model};
+use meetara_format::{GgmlType, Writer};
 
 struct Counting;
 
@@ -40,6 +40,37 @@ fn allocations(f: impl FnOnce()) -> usize {
 
 #[test]
 fn a_token_allocates_nothing_but_its_text() {
+    measure(false);
+}
+
+#[test]
+fn a_token_through_adapters_allocates_no_more() {
+    measure(true);
+}
+
+/// Two adapters over a part of the layers.
+fn adapters(model: &Arc<Model>) -> Vec<(Adapter, f32)> {
+    let load = |rank: u64| {
+        let mut writer = Writer::new("llama");
+        writer.set("general.type", "adapter");
+        writer.set("adapter.type", "lora");
+        for (suffix, dims) in [("lora_a", [256, rank]), ("lora_b", [rank, 256])] {
+            let data = vec![0; 4 * 256 * rank as usize];
+            writer
+                .add_tensor(
+                    &format!("blk.1.attn_q.weight.{suffix}"),
+                    &dims,
+                    GgmlType::F32,
+                    data,
+                )
+                .unwrap();
+        }
+        Adapter::load(model, &writer.finish().unwrap()).unwrap()
+    };
+    vec![(load(8), 1.0), (load(16), 0.5)]
+}
+
+fn measure(adapted: bool) {
     let shape = Shape {
         n_layer: 2,
         n_embd: 256,
@@ -51,6 +82,10 @@ fn a_token_allocates_nothing_but_its_text() {
     };
     let file = random_model(shape, 3, |_| GgmlType::Q4_K).unwrap();
     let mut session = Session::new(Arc::new(Model::load(file).unwrap()), None).unwrap();
+    if adapted {
+        let adapters = adapters(session.model());
+        session.set_adapters(&adapters).unwrap();
+    }
     session.eval_tokens(&[0; 40]).unwrap();
     for token in 40..200 {
         let count = allocations(|| drop(session.append_token(token)));

@@ -18,7 +18,7 @@ use super::sampler::Sampler;
 use super::stop::StopMatcher;
 use super::{Finish, GenerateParams, Started, Step, Usage};
 use crate::error::{Error, Result};
-use crate::model::{Model, Scratch};
+use crate::model::{Adapter, Model, Scratch};
 use crate::nn::kv_cache::{KvCache, KvType};
 use crate::nn::{COLUMNS_MAX, memory};
 use crate::template::Message;
@@ -131,6 +131,40 @@ impl Session {
         self.cache.memory_bytes()
             + self.scratch.memory_bytes()
             + 4 * (self.logits.len() + self.tokens.capacity())
+    }
+
+    /// Adds `adapters` to the model from now on, each times its scale; none
+    /// takes all of them off. Unless they are the ones in use, the session
+    /// forgets the conversation: its keys and values are another model's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an adapter that was loaded
+    /// for another model or a scale that is no number,
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory). Nothing has changed then.
+    pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
+        let mut active = Vec::with_capacity(adapters.len());
+        for (adapter, scale) in adapters {
+            if !adapter.fits(&self.model) {
+                return Err(Error::invalid_request(
+                    "the adapter was loaded for another model; load it for this one",
+                ));
+            }
+            if !scale.is_finite() {
+                return Err(Error::invalid_request(format!(
+                    "the scale of an adapter is {scale}, it must be a number"
+                )));
+            }
+            // A scale of 0 leaves the base's bits as they are.
+            if *scale != 0.0 {
+                active.push((Arc::clone(&adapter.pairs), *scale));
+            }
+        }
+        let mix = self.scratch.adapters();
+        if !mix.is(&active) {
+            mix.set(active)?;
+            self.reset();
+        }
+        Ok(())
     }
 
     /// Prepares a reply to `messages`; [`Self::step`] does the work. A reply

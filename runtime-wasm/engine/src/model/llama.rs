@@ -16,6 +16,7 @@ use crate::kernels::Kernels;
 use crate::nn::attention::{Attention, Shape};
 use crate::nn::kv_cache::{KvCache, Side};
 use crate::nn::linear::{Input, Linear, Matrix, QuantStore};
+use crate::nn::lora::Mix;
 use crate::nn::norm::RmsNorm;
 use crate::nn::rope::Rope;
 use crate::nn::{COLUMNS_MAX, add, memory};
@@ -86,13 +87,7 @@ impl Llama {
             })
             .collect::<Result<_>>()?;
         let output_norm = tensors.norm("output_norm.weight", n_embd, rms_eps)?;
-        let output = match tensors.optional_matrix("output.weight", n_embd, n_vocab)? {
-            None => None,
-            Some(weight) => {
-                let bias = tensors.optional_vector("output.bias", n_vocab)?;
-                Some(Linear { weight, bias })
-            }
-        };
+        let output = tensors.optional_linear("output", n_embd, n_vocab)?;
         tensors.all_taken()?;
         Ok(Self {
             token_embd,
@@ -287,6 +282,11 @@ impl Scratch {
             store: QuantStore::new(columns, n_embd.max(n_q).max(n_ff))?,
             attention: Attention::new(shape, context_len)?,
         })
+    }
+
+    /// The adapters that the linear layers add.
+    pub(crate) fn adapters(&mut self) -> &mut Mix {
+        &mut self.store.adapters
     }
 
     /// Bytes of the buffers.

@@ -1,11 +1,15 @@
 //! A model: the bytes of one GGUF file, checked, with its tokenizer and template.
 
+pub mod adapter;
+pub mod adapter_pool;
 mod config;
 mod llama;
 mod tensors;
 
 use meetara_format::{Gguf, Value};
 
+pub use adapter::Adapter;
+pub use adapter_pool::AdapterPool;
 pub use config::Config;
 pub(crate) use llama::{Llama, Scratch};
 

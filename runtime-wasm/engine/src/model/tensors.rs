@@ -94,10 +94,28 @@ impl<'a> Tensors<'a> {
 
     /// `{name}.weight`, and `{name}.bias` where the file has one.
     pub(crate) fn linear(&mut self, name: &str, n_in: usize, n_out: usize) -> Result<Linear> {
-        Ok(Linear {
-            weight: self.matrix(&format!("{name}.weight"), n_in, n_out)?,
+        self.optional_linear(name, n_in, n_out)?
+            .ok_or_else(|| Self::missing(&format!("{name}.weight")))
+    }
+
+    /// Like [`Self::linear`]; `None` when the file has no such weight.
+    pub(crate) fn optional_linear(
+        &mut self,
+        name: &str,
+        n_in: usize,
+        n_out: usize,
+    ) -> Result<Option<Linear>> {
+        let weight_name = format!("{name}.weight");
+        let Some(weight) = self.optional_matrix(&weight_name, n_in, n_out)? else {
+            return Ok(None);
+        };
+        let tensors = &self.gguf.tensors;
+        let index = tensors.iter().position(|t| t.name == weight_name);
+        Ok(Some(Linear {
+            weight,
             bias: self.optional_vector(&format!("{name}.bias"), n_out)?,
-        })
+            index: index.unwrap_or(usize::MAX),
+        }))
     }
 
     /// The weights of a norm: F32, as every writer keeps them.

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use meetara_format::{GgmlType, block};
 
+use super::lora::Mix;
 use super::memory;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Product;
@@ -124,17 +125,19 @@ impl Matrix {
     }
 }
 
-/// A matrix and maybe a bias.
+/// A matrix, maybe a bias, and what adapters add.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// (n_out, n_in)
     pub weight: Matrix,
     /// (n_out)
     pub bias: Option<Vec<f32>>,
+    /// Of the weight in the file's tensor table: where adapters have their pair.
+    pub index: usize,
 }
 
 impl Linear {
-    /// `out[c] = W x[c] + b`: `out` is (C, n_out).
+    /// `out[c] = W x[c] + b`, and what the adapters in `x` add: `out` is (C, n_out).
     pub fn forward(&self, kernels: &Kernels, file: &[u8], x: &mut Input<'_>, out: &mut [f32]) {
         self.weight.forward(kernels, file, x, out);
         if let Some(bias) = &self.bias {
@@ -142,10 +145,12 @@ impl Linear {
                 super::add(out, bias);
             }
         }
+        x.store.adapters.add(kernels, self.index, x.values, out);
     }
 }
 
-/// Room for activations quantised to 8 bits, in blocks of 32 or of 256.
+/// Room for activations quantised to 8 bits, in blocks of 32 or of 256, and the
+/// adapters in use.
 #[derive(Debug)]
 pub struct QuantStore {
     /// (C, len)
@@ -156,6 +161,8 @@ pub struct QuantStore {
     sums: Vec<i32>,
     /// Of 16 values each, for blocks of 256: (C, len / 16)
     sums_16: Vec<i16>,
+    /// Added by every [`Linear`].
+    pub adapters: Mix,
 }
 
 impl QuantStore {
@@ -172,6 +179,7 @@ impl QuantStore {
             scales: memory::zeroed(blocks, what)?,
             sums: memory::zeroed(blocks, what)?,
             sums_16: memory::zeroed(values / SUM_LEN, what)?,
+            adapters: Mix::default(),
         })
     }
 

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod kv_cache;
 pub mod linear;
+pub mod lora;
 pub mod memory;
 pub mod norm;
 pub mod rope;
