@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions`: the request, read and checked.
 //!
 //! Three kinds of field: those honoured, those that are harmless to ignore (`user`, `metadata`,
-//! ...), and those that would change the meaning of the answer (`tools`, `logprobs`, a JSON
+//! ...), and those that would change the meaning of the answer (`tools`, `audio`, a JSON
 //! schema ...), which are refused with `unsupported_parameter`. A field that nobody knows is
 //! refused too, since it is most likely a misspelt one.
 
@@ -54,6 +54,59 @@ pub struct Sampling {
     /// Up to four texts that end the answer and are not part of it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub stop: Vec<String>,
+    /// Token ids and what is added to their logits, -100 to 100.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Log-probabilities of the chosen token and of so many likeliest ones, 0 to 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_logprobs: Option<u32>,
+    /// Guess up to so many tokens at once from the conversation, 0 to 15; the answer is the same. An extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_max: Option<u32>,
+    /// A guess needs so many tokens in a row that occurred before, 1 to 8. An extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookup_ngram: Option<u32>,
+    /// Drop the oldest turns after the system prompt when the context is full. An extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_shift: Option<bool>,
+}
+
+impl Sampling {
+    /// The fields that requests for chats and for texts have in common, log-probabilities excepted.
+    pub(crate) fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self {
+            temperature: fields.number("temperature", 0.0, 2.0)?,
+            // The engine wants more than nothing: 0 keeps the likeliest token, like any tiny share.
+            top_p: fields
+                .number("top_p", 0.0, 1.0)?
+                .map(|p| p.max(f32::MIN_POSITIVE)),
+            top_k: fields.integer("top_k", 0, u32::MAX)?,
+            min_p: fields.number("min_p", 0.0, 1.0)?,
+            repeat_penalty: fields.number("repeat_penalty", 0.5, 2.0)?,
+            presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
+            frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
+            seed: fields.seed("seed")?,
+            max_tokens: fields.integer("max_tokens", 1, u32::MAX)?,
+            stop: parse_stop(fields.take("stop"))?,
+            logit_bias: parse_logit_bias(fields.take("logit_bias"))?,
+            top_logprobs: None,
+            draft_max: fields.integer("draft_max", 0, 15)?,
+            lookup_ngram: fields.integer("lookup_ngram", 1, 8)?,
+            context_shift: None,
+        })
+    }
+
+    /// The sampling of answer `index`, with a seed: the client's, else `fallback_seed`.
+    pub fn of_answer(&self, index: u32, fallback_seed: u64) -> Self {
+        let seed = self
+            .seed
+            .unwrap_or(fallback_seed)
+            .wrapping_add(u64::from(index));
+        Self {
+            seed: Some(seed),
+            ..self.clone()
+        }
+    }
 }
 
 /// A checked request.
@@ -99,22 +152,10 @@ impl ChatRequest {
         let messages = parse_messages(fields.take("messages"))?;
 
         let max_completion_tokens = fields.integer("max_completion_tokens", 1, u32::MAX)?;
-        let max_tokens = fields.integer("max_tokens", 1, u32::MAX)?;
-        let sampling = Sampling {
-            temperature: fields.number("temperature", 0.0, 2.0)?,
-            // The engine wants more than nothing: 0 keeps the likeliest token, like any tiny share.
-            top_p: fields
-                .number("top_p", 0.0, 1.0)?
-                .map(|p| p.max(f32::MIN_POSITIVE)),
-            top_k: fields.integer("top_k", 0, u32::MAX)?,
-            min_p: fields.number("min_p", 0.0, 1.0)?,
-            repeat_penalty: fields.number("repeat_penalty", 0.5, 2.0)?,
-            presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?,
-            frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?,
-            seed: fields.seed("seed")?,
-            max_tokens: max_completion_tokens.or(max_tokens),
-            stop: parse_stop(fields.take("stop"))?,
-        };
+        let mut sampling = Sampling::take(&mut fields)?;
+        sampling.max_tokens = max_completion_tokens.or(sampling.max_tokens);
+        sampling.top_logprobs = parse_logprobs(&mut fields)?;
+        sampling.context_shift = fields.bool("context_shift")?;
         let n = fields.integer("n", 1, 4)?.unwrap_or(1);
         let stream = fields.bool("stream")?.unwrap_or(false);
         let include_usage = parse_stream_options(fields.take("stream_options"), stream)?;
@@ -136,16 +177,44 @@ impl ChatRequest {
 
     /// The sampling of answer `index`, with a seed: the client's, else `fallback_seed`.
     pub fn sampling_of(&self, index: u32, fallback_seed: u64) -> Sampling {
-        let seed = self
-            .sampling
-            .seed
-            .unwrap_or(fallback_seed)
-            .wrapping_add(u64::from(index));
-        Sampling {
-            seed: Some(seed),
-            ..self.sampling.clone()
-        }
+        self.sampling.of_answer(index, fallback_seed)
     }
+}
+
+/// `logprobs` asks, `top_logprobs` says how many more; it means nothing alone.
+fn parse_logprobs(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
+    let wanted = fields.bool("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0, 20)?;
+    match (wanted, top) {
+        (true, top) => Ok(Some(top.unwrap_or(0))),
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(ApiError::invalid_value(
+            "top_logprobs",
+            "'top_logprobs' is allowed only when 'logprobs' is true.",
+        )),
+    }
+}
+
+/// `{"token id": bias}`; whether the model has such a token is for the engine to say.
+fn parse_logit_bias(value: Option<Value>) -> Result<Vec<(u32, f32)>, ApiError> {
+    let wrong = || {
+        ApiError::invalid_value(
+            "logit_bias",
+            "'logit_bias' must be an object of token ids and numbers between -100 and 100.",
+        )
+    };
+    let map = match value {
+        None => return Ok(Vec::new()),
+        Some(Value::Object(map)) => map,
+        Some(_) => return Err(wrong()),
+    };
+    map.iter()
+        .map(|(id, bias)| {
+            let bias = bias.as_f64().filter(|b| (-100.0..=100.0).contains(b));
+            let id = id.parse().ok();
+            id.zip(bias.map(|b| b as f32)).ok_or_else(wrong)
+        })
+        .collect()
 }
 
 fn parse_stop(value: Option<Value>) -> Result<Vec<String>, ApiError> {
@@ -176,7 +245,7 @@ fn parse_stop(value: Option<Value>) -> Result<Vec<String>, ApiError> {
     Ok(list)
 }
 
-fn parse_stream_options(value: Option<Value>, stream: bool) -> Result<bool, ApiError> {
+pub(crate) fn parse_stream_options(value: Option<Value>, stream: bool) -> Result<bool, ApiError> {
     let Some(value) = value else { return Ok(false) };
     if !stream {
         let message = "'stream_options' is allowed only when 'stream' is true.";
@@ -207,14 +276,13 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
         value.as_array().is_some_and(Vec::is_empty)
             || value.as_object().is_some_and(serde_json::Map::is_empty)
     };
-    let is_false = |value: &Value| *value == Value::Bool(false);
     let is_text = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
     let is_text_only = |value: &Value| *value == serde_json::json!(["text"]);
     let is_no_tool = |value: &Value| matches!(value.as_str(), Some("none" | "auto"));
     let never = |_: &Value| false;
 
     type Neutral<'a> = &'a dyn Fn(&Value) -> bool;
-    let table: [(&str, Neutral<'_>, &str); 12] = [
+    let table: [(&str, Neutral<'_>, &str); 9] = [
         ("tools", &is_empty, "Tools are not supported."),
         (
             "tool_choice",
@@ -231,17 +299,6 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
             "response_format",
             &is_text,
             "Only the response format 'text' is supported.",
-        ),
-        ("logit_bias", &is_empty, "Logit bias is not supported."),
-        (
-            "logprobs",
-            &is_false,
-            "Log probabilities are not supported.",
-        ),
-        (
-            "top_logprobs",
-            &never,
-            "Log probabilities are not supported.",
         ),
         (
             "modalities",
@@ -326,6 +383,23 @@ mod tests {
     }
 
     #[test]
+    fn log_probabilities_and_bias() {
+        let request = with(json!({"logprobs": true, "logit_bias": {"7": -100, "3": 1.5}})).unwrap();
+        assert_eq!(request.sampling.top_logprobs, Some(0));
+        assert_eq!(request.sampling.logit_bias, [(3, 1.5), (7, -100.0)]);
+        let request = with(
+            json!({"logprobs": true, "top_logprobs": 20, "context_shift": true, "draft_max": 8}),
+        )
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(&request.sampling).unwrap(),
+            json!({"top_logprobs": 20, "context_shift": true, "draft_max": 8})
+        );
+        let more = json!({"logprobs": true, "top_logprobs": 21});
+        assert_eq!(code_and_param(more).1, "top_logprobs");
+    }
+
+    #[test]
     fn content_parts_and_developer() {
         let body = json!({"model": "m", "messages": [
             {"role": "developer", "content": "a"},
@@ -355,9 +429,6 @@ mod tests {
             ),
             ("tool_choice", json!("required")),
             ("response_format", json!({"type": "json_object"})),
-            ("logprobs", json!(true)),
-            ("top_logprobs", json!(2)),
-            ("logit_bias", json!({"5": 1})),
             ("audio", json!({"voice": "alloy"})),
             ("modalities", json!(["text", "audio"])),
         ] {
@@ -386,6 +457,14 @@ mod tests {
             ("stop", json!(["a", "b", "c", "d", "e"])),
             ("stop", json!([""])),
             ("stop", json!(3)),
+            ("logprobs", json!(2)),
+            ("top_logprobs", json!(2)),
+            ("logit_bias", json!([1])),
+            ("logit_bias", json!({"x": 1})),
+            ("logit_bias", json!({"1": 101})),
+            ("draft_max", json!(16)),
+            ("lookup_ngram", json!(0)),
+            ("context_shift", json!(1)),
             ("stream", json!("yes")),
             ("stream_options", json!({"include_usage": true})),
             ("messages", json!([])),

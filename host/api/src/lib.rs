@@ -10,15 +10,22 @@
 
 pub mod chat;
 mod content;
+pub mod embeddings;
 pub mod error;
 mod fields;
 pub mod models;
 pub mod reply;
+pub mod text;
 
 pub use chat::{ChatRequest, Message, Sampling};
+pub use embeddings::{ChooseRequest, EmbeddingsRequest, LabelProbability, Prompt};
 pub use error::{ApiError, ErrorBody, ErrorObject};
 pub use models::{Model, ModelList};
-pub use reply::{ChatCompletion, Choice, ChoiceMessage, FinishReason, Head, SSE_DONE, Usage};
+pub use reply::{
+    ChatCompletion, Choice, ChoiceLogprobs, ChoiceMessage, FinishReason, Head, SSE_DONE,
+    TokenLogprob, TopLogprob, Usage,
+};
+pub use text::TextRequest;
 
 /// Longest request body that the hosts accept, in bytes; beyond it they answer 413.
 ///

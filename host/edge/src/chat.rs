@@ -5,9 +5,10 @@ use crate::pool::{Lease, engine_error};
 use crate::{isolate, load, reply};
 use futures_util::stream;
 use meetara_api::{
-    ApiError, BODY_BYTES_MAX, ChatRequest, Choice, FinishReason, Head, SSE_DONE, Sampling, Usage,
+    ApiError, BODY_BYTES_MAX, ChatRequest, Choice, ChoiceLogprobs, FinishReason, Head, SSE_DONE,
+    Sampling, TokenLogprob, TopLogprob, Usage,
 };
-use meetara_engine::generate::{Finish, GenerateParams, Step};
+use meetara_engine::generate::{self, Finish, GenerateParams, Logprobs, Step};
 use meetara_engine::template::Message;
 use std::time::Duration;
 use worker::{Delay, Env, Request, Response};
@@ -94,6 +95,8 @@ struct Replies {
     current: Usage,
     /// Cost of the answers that are complete.
     total: Option<Usage>,
+    /// Of the tokens whose text was not told yet; stays empty unless they were asked for.
+    logprobs: Vec<TokenLogprob>,
 }
 
 /// What a step brought.
@@ -102,6 +105,8 @@ struct Progress {
     index: u32,
     /// More of its text, maybe nothing.
     text: String,
+    /// Of the tokens since the last piece, if asked for.
+    logprobs: Option<ChoiceLogprobs>,
     /// Given when the answer is complete.
     finish: Option<FinishReason>,
     /// Given when all answers are complete.
@@ -125,7 +130,15 @@ impl Replies {
             index: 0,
             current: Usage::default(),
             total: None,
+            logprobs: Vec::new(),
         }
+    }
+
+    /// The log-probabilities for the next piece of text.
+    fn take_logprobs(&mut self) -> Option<ChoiceLogprobs> {
+        let params = self.params.get(self.index as usize)?;
+        params.top_logprobs?;
+        Some(ChoiceLogprobs::new(std::mem::take(&mut self.logprobs)))
     }
 
     /// Checks and prepares the answer `index`.
@@ -146,7 +159,10 @@ impl Replies {
             Delay::from(Duration::ZERO).await;
             let step = {
                 let mut session = self.lease.renew()?.borrow_mut();
-                session.step().map_err(|error| engine_error(&error))?
+                let step = session.step().map_err(|error| engine_error(&error))?;
+                let logprobs = session.take_logprobs().map(token_logprob);
+                self.logprobs.extend(logprobs);
+                step
             };
             match step {
                 Step::Prefill { .. } => {}
@@ -162,6 +178,7 @@ impl Replies {
                         return Ok(Progress {
                             index: self.index,
                             text,
+                            logprobs: self.take_logprobs(),
                             finish: None,
                             usage: None,
                         });
@@ -173,6 +190,11 @@ impl Replies {
                     usage,
                 } => {
                     self.current.completion_tokens = usage.completion_tokens;
+                    self.current = self.current.with_details(
+                        usage.drafted_tokens,
+                        usage.accepted_tokens,
+                        usage.dropped_messages,
+                    );
                     let reason = match finish {
                         Finish::Stop => FinishReason::Stop,
                         Finish::Length => FinishReason::Length,
@@ -185,17 +207,9 @@ impl Replies {
 
     /// Books the answer in progress and prepares the next one, if there is one.
     fn finish(&mut self, text: String, reason: FinishReason) -> Result<Progress, ApiError> {
-        let Usage {
-            prompt_tokens,
-            completion_tokens,
-            prompt_tokens_details,
-            ..
-        } = self.current;
-        let cost = Usage::new(
-            prompt_tokens,
-            completion_tokens,
-            prompt_tokens_details.cached_tokens,
-        );
+        let mut cost = self.current;
+        cost.total_tokens = cost.prompt_tokens.saturating_add(cost.completion_tokens);
+        let logprobs = self.take_logprobs();
         let total = match self.total {
             None => cost,
             Some(mut total) => {
@@ -213,6 +227,7 @@ impl Replies {
         Ok(Progress {
             index,
             text,
+            logprobs,
             finish: Some(reason),
             usage: is_last.then_some(total),
         })
@@ -237,22 +252,37 @@ fn generate_params(sampling: Sampling) -> GenerateParams {
         seed: sampling.seed.unwrap_or(defaults.seed),
         max_tokens: sampling.max_tokens,
         stop: sampling.stop,
+        logit_bias: sampling.logit_bias,
+        top_logprobs: sampling.top_logprobs,
+        draft_max: sampling.draft_max.unwrap_or(defaults.draft_max),
+        lookup_ngram: sampling.lookup_ngram.unwrap_or(defaults.lookup_ngram),
+        context_shift: sampling.context_shift.unwrap_or(defaults.context_shift),
         ..defaults
+    }
+}
+
+/// The engine's log-probabilities in the API's words.
+fn token_logprob(found: Logprobs) -> TokenLogprob {
+    let token = |t: generate::TokenLogprob| TopLogprob::new(t.bytes, t.logprob);
+    TokenLogprob {
+        token: token(found.token),
+        top_logprobs: found.top.into_iter().map(token).collect(),
     }
 }
 
 async fn whole(head: Head, mut replies: Replies) -> Result<Response, ApiError> {
     let mut choices = Vec::new();
     let mut content = String::new();
+    let mut tokens = Vec::new();
     loop {
         let progress = replies.next().await?;
         content.push_str(&progress.text);
+        let wanted = progress.logprobs.is_some();
+        tokens.extend(progress.logprobs.into_iter().flat_map(|l| l.content));
         if let Some(reason) = progress.finish {
-            choices.push(Choice::new(
-                progress.index,
-                std::mem::take(&mut content),
-                reason,
-            ));
+            let choice = Choice::new(progress.index, std::mem::take(&mut content), reason);
+            let logprobs = wanted.then(|| ChoiceLogprobs::new(std::mem::take(&mut tokens)));
+            choices.push(choice.with_logprobs(logprobs));
         }
         if let Some(usage) = progress.usage {
             return reply::json(&head.completion(choices, usage));
@@ -303,8 +333,15 @@ impl Streamed {
             }
         };
         let mut events = String::new();
-        if !progress.text.is_empty() {
-            events.push_str(&self.head.sse_text(progress.index, &progress.text));
+        let has_tokens = progress
+            .logprobs
+            .as_ref()
+            .is_some_and(|l| !l.content.is_empty());
+        if !progress.text.is_empty() || has_tokens {
+            let text = self
+                .head
+                .sse_text(progress.index, &progress.text, progress.logprobs);
+            events.push_str(&text);
         }
         if let Some(reason) = progress.finish {
             events.push_str(&self.head.sse_finish(progress.index, reason));

@@ -2,7 +2,11 @@
 
 use js_sys::{Object, Reflect};
 use meetara_engine::Error;
-use meetara_engine::generate::{Finish, GenerateParams, Session as EngineSession, Step, Usage};
+#[cfg(feature = "extras")]
+use meetara_engine::generate::{Choice, Pooling};
+use meetara_engine::generate::{
+    Finish, GenerateParams, Logprobs, Session as EngineSession, Step, Usage,
+};
 use meetara_engine::template::Message;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
@@ -27,19 +31,25 @@ enum StepObject {
     Token {
         id: u32,
         text: String,
+        #[cfg_attr(feature = "extras", serde(skip_serializing_if = "Option::is_none"))]
+        #[cfg_attr(not(feature = "extras"), serde(skip))]
+        logprobs: Option<Logprobs>,
     },
     Done {
         finish: Finish,
         text: String,
         usage: Usage,
+        #[cfg_attr(feature = "extras", serde(skip_serializing_if = "Option::is_none"))]
+        #[cfg_attr(not(feature = "extras"), serde(skip))]
+        logprobs: Option<Logprobs>,
     },
 }
 
-impl From<Step> for StepObject {
-    fn from(step: Step) -> Self {
+impl StepObject {
+    fn new(step: Step, logprobs: Option<Logprobs>) -> Self {
         match step {
             Step::Prefill { done, total } => Self::Prefill { done, total },
-            Step::Token { id, text } => Self::Token { id, text },
+            Step::Token { id, text } => Self::Token { id, text, logprobs },
             Step::Done {
                 finish,
                 text,
@@ -48,6 +58,7 @@ impl From<Step> for StepObject {
                 finish,
                 text,
                 usage,
+                logprobs,
             },
         }
     }
@@ -124,13 +135,15 @@ impl Session {
 
     /// Does one bounded piece of work and says what it was:
     /// `{type: "prefill", done, total}`, `{type: "token", id, text}` or
-    /// `{type: "done", finish, text, usage}`.
+    /// `{type: "done", finish, text, usage}`. The last two have `logprobs` if
+    /// they were asked for and a token was chosen.
     ///
     /// # Errors
     /// `invalid_request` if no reply was started or it is done.
     pub fn step(&mut self) -> JsResult<JsValue> {
         let step = self.inner.step().map_err(to_js)?;
-        to_value(&StepObject::from(step))
+        let logprobs = self.inner.take_logprobs();
+        to_value(&StepObject::new(step, logprobs))
     }
 
     /// Starts afresh, evaluates `tokens` and gives the logits of the last, `(n_vocab)`.
@@ -151,5 +164,33 @@ impl Session {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.inner.memory_bytes()
+    }
+}
+
+/// What only the build with `extras` has.
+#[cfg(feature = "extras")]
+#[wasm_bindgen]
+impl Session {
+    /// How likely each label is as the reply to a chat: its probability and its log-probability, in
+    /// turn, `(labels, 2)`.
+    ///
+    /// # Errors
+    /// `invalid_request` for no labels, an empty or a repeated one; those of `start_chat`.
+    pub fn choose_chat(&mut self, messages: JsValue, labels: Vec<String>) -> JsResult<Vec<f32>> {
+        let messages: Vec<Message> =
+            serde_wasm_bindgen::from_value(messages).map_err(|e| bad_argument("messages", e))?;
+        let choices = self.inner.choose_chat(&messages, &labels).map_err(to_js)?;
+        let pair = |choice: &Choice| [choice.probability, choice.logprob];
+        Ok(choices.iter().flat_map(pair).collect())
+    }
+
+    /// The vector of a text, of length 1, `(n_embd)`: the mean over its tokens, or, with `last`, the
+    /// last token's. Forgets the conversation.
+    ///
+    /// # Errors
+    /// `invalid_request` for an empty text, `context_overflow`.
+    pub fn embed(&mut self, text: &str, last: bool) -> JsResult<Vec<f32>> {
+        let pooling = if last { Pooling::Last } else { Pooling::Mean };
+        Ok(self.inner.embed(text, pooling).map_err(to_js)?.embedding)
     }
 }

@@ -26,12 +26,14 @@
 //! | `meetara_session_close(session)` | 0 |
 //! | `meetara_start(session, ptr)` | 0; the buffer holds a [`wire::Start`]; result: `{"prompt_tokens","cached_tokens"}` |
 //! | `meetara_step(session)` | 1 when the reply is complete, else 0; result: [`wire::Stepped`] |
+//! | `meetara_choose(session, ptr)` | 0; the buffer holds a [`wire::Choose`]; result: [`wire::Chosen`] |
+//! | `meetara_embed(session, ptr)` | 0; the buffer holds a [`wire::Embed`]; result: `{"embedding": [...], "tokens"}`; the session forgets its conversation |
 //! | `meetara_logits(session)` | 0; result, not JSON: the logits of the last token evaluated, `(n_vocab)`, little-endian f32 |
 //! | `meetara_result_ptr()`, `meetara_result_len()` | where the result lies |
 //!
 //! The host fills a buffer in place and then names it by its address.
-//! `meetara_inspect`, `meetara_model_load` and `meetara_start` consume the
-//! buffer, also when they fail; the bytes of a model stay where the host wrote
+//! Every call with a `ptr` consumes the
+//! buffer, also when it fails; the bytes of a model stay where the host wrote
 //! them, so there is never a second copy. One instance holds one model. A
 //! `meetara_start` on a session that is still generating abandons that reply.
 //!
@@ -130,6 +132,20 @@ pub extern "C" fn meetara_start(session: i32, ptr: usize) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn meetara_step(session: i32) -> i32 {
     with_state(FAILED, |state| state.report(|s| s.step(session)))
+}
+
+/// Says how likely each of the labels in the request at `ptr` is.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_choose(session: i32, ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.choose(session, ptr)))
+}
+
+/// Makes the text in the request at `ptr` a vector.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_embed(session: i32, ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.embed(session, ptr)))
 }
 
 /// Hands out the logits of the last token that a session evaluated.

@@ -8,9 +8,12 @@ use meetara_engine::model::Model;
 use meetara_engine::{Error, Result};
 use meetara_format::{Error as Parse, ErrorKind as ParseKind, Gguf};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::FAILED;
-use crate::wire::{Failure, Inspected, Loaded, NeedMore, Opened, Start, Stepped};
+use crate::wire::{
+    Choose, Chosen, Embed, Failure, Inspected, Loaded, NeedMore, Opened, Start, Stepped,
+};
 
 /// The state of one instance.
 pub(crate) struct State {
@@ -208,40 +211,73 @@ impl State {
             .ok_or_else(|| Error::internal("an open session was closed inside a call"))
     }
 
-    pub(crate) fn start(&mut self, handle: i32, ptr: usize) -> Result<i32> {
+    /// The JSON in the buffer at `ptr`, which is taken back.
+    fn request<T: DeserializeOwned>(&mut self, ptr: usize) -> Result<T> {
         let request = self.take(ptr)?;
         // serde_json's own message would quote the value it did not expect.
-        let request: Start = serde_json::from_slice(&request).map_err(|e| {
+        serde_json::from_slice(&request).map_err(|e| {
             Error::invalid_request(format!(
-                "the request is not the JSON that meetara_start takes (line {}, column {})",
+                "the request is not the JSON that this call takes (line {}, column {})",
                 e.line(),
                 e.column()
             ))
-        })?;
+        })
+    }
+
+    pub(crate) fn start(&mut self, handle: i32, ptr: usize) -> Result<i32> {
+        let request: Start = self.request(ptr)?;
         let session = self.session(handle)?;
         let started = match (&request.messages, &request.text) {
             (Some(messages), None) => session.start_chat(messages, &request.params)?,
             (None, Some(text)) => session.start_text(text, &request.params)?,
-            _ => {
-                return Err(Error::invalid_request(
-                    "a request has either messages or text, and not both",
-                ));
-            }
+            _ => return Err(messages_or_text()),
         };
         self.put(&started)?;
         Ok(0)
     }
 
+    pub(crate) fn choose(&mut self, handle: i32, ptr: usize) -> Result<i32> {
+        let request: Choose = self.request(ptr)?;
+        let session = self.session(handle)?;
+        let choices = match (&request.messages, &request.text) {
+            (Some(messages), None) => session.choose_chat(messages, &request.labels)?,
+            (None, Some(text)) => session.choose_text(text, &request.labels)?,
+            _ => return Err(messages_or_text()),
+        };
+        let prompt_tokens = session.context_used();
+        self.put(&Chosen {
+            choices,
+            prompt_tokens,
+        })?;
+        Ok(0)
+    }
+
+    pub(crate) fn embed(&mut self, handle: i32, ptr: usize) -> Result<i32> {
+        let request: Embed = self.request(ptr)?;
+        let embedding = self
+            .session(handle)?
+            .embed(&request.text, request.pooling)?;
+        self.put(&embedding)?;
+        Ok(0)
+    }
+
     pub(crate) fn step(&mut self, handle: i32) -> Result<i32> {
-        let step = Stepped::from(self.session(handle)?.step()?);
+        let session = self.session(handle)?;
+        let step = session.step()?;
+        let step = Stepped::new(step, session.take_logprobs());
         let done = matches!(step, Stepped::Done { .. });
         self.put(&step)?;
         Ok(i32::from(done))
     }
+
     pub(crate) fn logits(&mut self, handle: i32) -> Result<i32> {
         let logits = self.session(handle)?.logits();
         let bytes = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.result = bytes;
         Ok(0)
     }
+}
+
+fn messages_or_text() -> Error {
+    Error::invalid_request("a request has either messages or text, and not both")
 }

@@ -3,7 +3,7 @@
 //! The host has its own copy of these shapes (it does not link this crate), so
 //! a change here is a change of [`crate::ABI_VERSION`].
 
-use meetara_engine::generate::{Finish, GenerateParams, Step, Usage};
+use meetara_engine::generate::{Choice, Finish, GenerateParams, Logprobs, Pooling, Step, Usage};
 use meetara_engine::template::Message;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,40 @@ pub struct Start {
     pub params: GenerateParams,
 }
 
+/// A choice among labels after a prompt: exactly one of `messages` and `text`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choose {
+    /// A conversation, rendered by the model's chat template.
+    #[serde(default)]
+    pub messages: Option<Vec<Message>>,
+    /// Plain text to continue.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// What may follow.
+    pub labels: Vec<String>,
+}
+
+/// How likely the labels are.
+#[derive(Debug, Serialize)]
+pub struct Chosen {
+    /// In the order in which the labels were given.
+    pub choices: Vec<Choice>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+}
+
+/// A text to embed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Embed {
+    /// The text.
+    pub text: String,
+    /// Which hidden states become the vector.
+    #[serde(default)]
+    pub pooling: Pooling,
+}
+
 /// What one step did.
 #[derive(Debug, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
@@ -86,6 +120,9 @@ pub enum Stepped {
         id: u32,
         /// The text that became certain with it: complete UTF-8, maybe empty.
         text: String,
+        /// If asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprobs: Option<Logprobs>,
     },
     /// The reply is complete.
     Done {
@@ -95,14 +132,18 @@ pub enum Stepped {
         text: String,
         /// What it cost.
         usage: Usage,
+        /// If asked for, of the token that completed a stop string.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprobs: Option<Logprobs>,
     },
 }
 
-impl From<Step> for Stepped {
-    fn from(step: Step) -> Self {
+impl Stepped {
+    /// A step and what is known of the token it chose.
+    pub(crate) fn new(step: Step, logprobs: Option<Logprobs>) -> Self {
         match step {
             Step::Prefill { done, total } => Self::Prefill { done, total },
-            Step::Token { id, text } => Self::Token { id, text },
+            Step::Token { id, text } => Self::Token { id, text, logprobs },
             Step::Done {
                 finish,
                 text,
@@ -111,6 +152,7 @@ impl From<Step> for Stepped {
                 finish,
                 text,
                 usage,
+                logprobs,
             },
         }
     }

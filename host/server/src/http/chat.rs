@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: one body, or a stream of server-sent events.
+//! `POST /v1/chat/completions` and `/v1/completions`: one body, or a stream of server-sent events.
 //!
 //! A stream's status is decided by the first event of the worker: what is wrong with a request
 //! gives a status and a JSON body; only what goes wrong later becomes an event of the stream.
@@ -14,16 +14,17 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use meetara_api::{
-    ApiError, BODY_BYTES_MAX, ChatRequest, Choice, Head, SSE_CONTENT_TYPE, SSE_DONE, Usage,
+    ApiError, BODY_BYTES_MAX, ChatRequest, Choice, ChoiceLogprobs, Head, Prompt, SSE_CONTENT_TYPE,
+    SSE_DONE, Sampling, TextRequest, TokenLogprob, Usage,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use super::error::Failure;
 use super::rest::App;
-use crate::models::{Event, Job};
+use crate::models::{Event, Job, Task};
 
 /// A comment is sent when a stream was silent for so long, so that nothing on the way gives up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -45,42 +46,108 @@ fn unix_s() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The handler.
+/// The request's body, or why it cannot be had.
+pub(super) fn whole_body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::payload_too_large(BODY_BYTES_MAX),
+        _ => ApiError::invalid_json("The request body could not be read to its end."),
+    })
+}
+
+/// The handler of `/v1/chat/completions`.
 pub(super) async fn completions(
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::payload_too_large(BODY_BYTES_MAX),
-        _ => ApiError::invalid_json("The request body could not be read to its end."),
-    })?;
-    let request = ChatRequest::parse(&body)?;
-    let model = app.registry.get(&request.model)?;
-    let head = Head::new(
+    let request = ChatRequest::parse(&whole_body(body)?)?;
+    let asked = Asked {
+        model: request.model,
+        prompt: Prompt::Chat(request.messages),
+        sampling: request.sampling,
+        n: request.n,
+        stream: request.stream,
+        include_usage: request.include_usage,
+    };
+    answer(&app, asked).await
+}
+
+/// The handler of `/v1/completions`.
+pub(super) async fn texts(
+    State(app): State<App>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Failure> {
+    let request = TextRequest::parse(&whole_body(body)?)?;
+    let asked = Asked {
+        model: request.model,
+        prompt: Prompt::Text(request.prompt),
+        sampling: request.sampling,
+        n: request.n,
+        stream: request.stream,
+        include_usage: request.include_usage,
+    };
+    answer(&app, asked).await
+}
+
+/// What the two routes have in common.
+struct Asked {
+    model: String,
+    prompt: Prompt,
+    sampling: Sampling,
+    n: u32,
+    stream: bool,
+    include_usage: bool,
+}
+
+async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
+    let model = app.registry.get(&asked.model)?;
+    let mut head = Head::new(
         random(),
         unix_s(),
         &model.id,
         &model.fingerprint,
-        request.include_usage,
+        asked.include_usage,
     );
+    if matches!(asked.prompt, Prompt::Text(_)) {
+        head = head.into_text();
+    }
     let seed = random() as u64;
-    let samplings = (0..request.n)
-        .map(|index| request.sampling_of(index, seed))
+    let samplings = (0..asked.n)
+        .map(|index| asked.sampling.of_answer(index, seed))
         .collect();
-    let job = Job {
-        messages: request.messages,
+    let task = Task::Reply {
+        prompt: asked.prompt,
         samplings,
     };
-    let mut events = app.registry.submit(model, job)?;
+    let mut events = app.registry.submit(model, Job { task })?;
+    let shape = Shape {
+        n: asked.n,
+        logprobs: asked.sampling.top_logprobs.is_some(),
+    };
     match next(&mut events).await {
         Event::Failed(error) => Err(error.into()),
-        Event::Started if request.stream => Ok(streamed(head, events, request.n)),
-        _ => whole(head, events, request.n).await,
+        Event::Started if asked.stream => Ok(streamed(head, events, shape)),
+        _ => whole(head, events, shape).await,
+    }
+}
+
+/// What a reply consists of.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Answers.
+    n: u32,
+    /// Whether log-probabilities were asked for.
+    logprobs: bool,
+}
+
+impl Shape {
+    fn logprobs(self, content: impl IntoIterator<Item = TokenLogprob>) -> Option<ChoiceLogprobs> {
+        let all = || ChoiceLogprobs::new(content.into_iter().collect());
+        self.logprobs.then(all)
     }
 }
 
 /// The worker's next event; a worker that is gone has failed.
-async fn next(events: &mut UnboundedReceiver<Event>) -> Event {
+pub(super) async fn next(events: &mut UnboundedReceiver<Event>) -> Event {
     let gone = || ApiError::internal("The model's worker stopped. Try again.");
     let event = events.recv().await;
     event.unwrap_or_else(|| Event::Failed(gone()))
@@ -100,18 +167,22 @@ fn add(total: Option<Usage>, usage: Usage) -> Usage {
 async fn whole(
     head: Head,
     mut events: UnboundedReceiver<Event>,
-    n: u32,
+    shape: Shape,
 ) -> Result<Response, Failure> {
     let mut choices = Vec::new();
-    let mut content = String::new();
+    let (mut content, mut tokens) = (String::new(), Vec::new());
     let mut total = None;
-    for index in 0..n {
+    for index in 0..shape.n {
         loop {
             match next(&mut events).await {
-                Event::Started => {}
-                Event::Text(text) => content.push_str(&text),
+                Event::Started | Event::Embedded(..) | Event::Chosen(..) => {}
+                Event::Piece { text, logprobs } => {
+                    content.push_str(&text);
+                    tokens.extend(logprobs);
+                }
                 Event::Finished(reason, usage) => {
-                    choices.push(Choice::new(index, std::mem::take(&mut content), reason));
+                    let choice = Choice::new(index, std::mem::take(&mut content), reason);
+                    choices.push(choice.with_logprobs(shape.logprobs(tokens.drain(..))));
                     total = Some(add(total, usage));
                     break;
                 }
@@ -119,36 +190,42 @@ async fn whole(
             }
         }
     }
-    Ok(Json(head.completion(choices, total.unwrap_or_default())).into_response())
+    let total = total.unwrap_or_default();
+    Ok(if head.is_text() {
+        Json(head.text_completion(choices, total)).into_response()
+    } else {
+        Json(head.completion(choices, total)).into_response()
+    })
 }
 
 /// A stream that is under way.
 struct Streamed {
     head: Head,
     events: UnboundedReceiver<Event>,
-    /// The answer that is being given, and how many there will be.
+    /// The answer that is being given.
     index: u32,
-    n: u32,
+    shape: Shape,
     total: Option<Usage>,
     ended: bool,
 }
 
-fn streamed(head: Head, events: UnboundedReceiver<Event>, n: u32) -> Response {
+fn streamed(head: Head, events: UnboundedReceiver<Event>, shape: Shape) -> Response {
     let begin = head.sse_role(0);
     let state = Streamed {
         head,
         events,
         index: 0,
-        n,
+        shape,
         total: None,
         ended: false,
     };
     let first = stream::iter([begin]);
     let rest = stream::unfold(state, Streamed::next);
-    let body = futures_util::StreamExt::map(
-        futures_util::StreamExt::chain(first, rest),
-        Ok::<_, std::convert::Infallible>,
-    );
+    // A text has no event for the role, and an empty piece is none.
+    let body = first
+        .chain(rest)
+        .filter(|bytes| std::future::ready(!bytes.is_empty()))
+        .map(Ok::<_, std::convert::Infallible>);
     let headers = [
         (header::CONTENT_TYPE, SSE_CONTENT_TYPE),
         (header::CACHE_CONTROL, "no-cache"),
@@ -167,12 +244,16 @@ impl Streamed {
         };
         let bytes = match event {
             Event::Started => self.head.sse_role(self.index),
-            Event::Text(text) => self.head.sse_text(self.index, &text),
+            Event::Embedded(..) | Event::Chosen(..) => String::new(),
+            Event::Piece { text, logprobs } => {
+                let logprobs = self.shape.logprobs(logprobs);
+                self.head.sse_text(self.index, &text, logprobs)
+            }
             Event::Finished(reason, usage) => {
                 let mut bytes = self.head.sse_finish(self.index, reason);
                 self.total = Some(add(self.total, usage));
                 self.index += 1;
-                if self.index == self.n {
+                if self.index == self.shape.n {
                     self.ended = true;
                     bytes.push_str(&self.head.sse_usage(&self.total.unwrap_or_default()));
                     bytes.push_str(SSE_DONE);

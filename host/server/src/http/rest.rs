@@ -1,4 +1,4 @@
-//! The REST API: OpenAI's routes, and `/health`.
+//! The REST API: OpenAI's routes, `/v1/choose`, `/health`, and `/healthz` and `/readyz` for orchestrators.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use meetara_api::{ApiError, BODY_BYTES_MAX, Model, ModelList};
 use serde::Serialize;
 
+use super::ask;
 use super::chat;
 use super::error::Failure;
 use super::guard::{self, Guard};
@@ -30,12 +31,17 @@ pub struct App {
 pub fn router(app: App, guard: &Guard) -> Router {
     Router::new()
         .route("/health", get(health).fallback(only_get))
+        .route("/healthz", get(alive).fallback(only_get))
+        .route("/readyz", get(ready).fallback(only_get))
         .route("/v1/models", get(models).fallback(only_get))
         .route("/v1/models/{id}", get(model).fallback(only_get))
         .route(
             "/v1/chat/completions",
             post(chat::completions).fallback(only_post),
         )
+        .route("/v1/completions", post(chat::texts).fallback(only_post))
+        .route("/v1/embeddings", post(ask::embeddings).fallback(only_post))
+        .route("/v1/choose", post(ask::choose).fallback(only_post))
         .fallback(nothing_here)
         .with_state(app)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -82,6 +88,19 @@ struct Health<'a> {
     version: &'static str,
     uptime_s: u64,
     models: Vec<ModelHealth<'a>>,
+}
+
+/// For an orchestrator: the process answers.
+async fn alive() -> &'static str {
+    "ok"
+}
+
+/// For an orchestrator: whether requests should come here, which needs a model that can be asked.
+async fn ready(State(app): State<App>) -> Result<&'static str, Failure> {
+    match app.registry.usable().next() {
+        Some(_) => Ok("ok"),
+        None => Err(ApiError::model_unavailable("No model can be served; see /health.").into()),
+    }
 }
 
 /// `ok` as long as the host answers; each model tells its own state.

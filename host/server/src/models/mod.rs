@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use meetara_api::{ApiError, FinishReason, Message, Sampling, Usage};
+use meetara_api::{
+    ApiError, FinishReason, LabelProbability, Prompt, Sampling, TokenLogprob, Usage,
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -41,19 +43,47 @@ pub struct WorkerConfig {
 
 /// What a request asks of a model.
 pub struct Job {
-    /// The conversation.
-    pub messages: Vec<Message>,
-    /// One answer for each, one after the other.
-    pub samplings: Vec<Sampling>,
+    /// What is to be done.
+    pub task: Task,
 }
 
-/// What a worker reports, in this order for each answer: `Started`, `Text`s, `Finished`.
+/// What can be asked.
+pub enum Task {
+    /// Replies: one answer for each sampling, one after the other.
+    Reply {
+        /// What is replied to.
+        prompt: Prompt,
+        /// How each answer is drawn.
+        samplings: Vec<Sampling>,
+    },
+    /// A vector for each text.
+    Embed(Vec<String>),
+    /// How likely each label is.
+    Choose {
+        /// What the labels answer.
+        prompt: Prompt,
+        /// The labels.
+        labels: Vec<String>,
+    },
+}
+
+/// What a worker reports. For each answer in this order: `Started`, `Piece`s, `Finished`; for
+/// another task one event.
 #[derive(Debug)]
 pub enum Event {
     /// The request was accepted: errors of the request itself come before this.
     Started,
-    /// A piece of the answer: complete UTF-8, never empty.
-    Text(String),
+    /// A piece of the answer.
+    Piece {
+        /// Complete UTF-8; empty only with `logprobs`.
+        text: String,
+        /// Of the token, if asked for.
+        logprobs: Option<TokenLogprob>,
+    },
+    /// The vectors of an embedding task, and the tokens of all texts.
+    Embedded(Vec<Vec<f32>>, u32),
+    /// The labels of a choice, and the tokens of its prompt.
+    Chosen(Vec<LabelProbability>, u32),
     /// The answer is complete.
     Finished(FinishReason, Usage),
     /// The request failed; nothing follows.

@@ -90,12 +90,12 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::Task;
     use tokio::sync::mpsc::unbounded_channel;
 
     fn job() -> Job {
         Job {
-            messages: Vec::new(),
-            samplings: Vec::new(),
+            task: Task::Embed(Vec::new()),
         }
     }
 

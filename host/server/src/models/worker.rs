@@ -17,18 +17,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meetara_api::{ApiError, FinishReason, Usage};
+use meetara_api::{ApiError, Usage};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use super::{Event, Job, Model, State, WorkerConfig};
-use crate::sandbox::wire::{Start, Stepped};
+use super::{Event, Job, Model, State, Task, WorkerConfig};
+use crate::sandbox::wire::{self, Choose, Embed, Start, Stepped};
 use crate::sandbox::{Instance, Sandbox, SandboxError};
 
 /// What is loaded.
 struct Loaded {
     instance: Instance,
     session: i32,
+    /// For embeddings, opened by the first: they must not take a conversation's cache away.
+    side_session: Option<i32>,
+    context_max: u32,
 }
 
 /// Why a reply ended before it was complete.
@@ -152,21 +155,41 @@ impl Worker {
         };
         // The client may have given up while the request waited.
         go_on()?;
-        let Loaded { instance, session } = self.load()?;
-        let session = *session;
-        for (index, sampling) in job.samplings.iter().enumerate() {
-            let started = instance.start(
-                session,
-                &Start {
-                    messages: &job.messages,
-                    params: sampling,
-                },
-            )?;
-            total.prompt_tokens = started.prompt_tokens;
-            let _ = events.send(Event::Started);
-            let usage = reply(instance, session, events, &go_on, total)?;
-            if index == 0 {
-                total.prompt_tokens_details = usage.prompt_tokens_details;
+        let loaded = self.load()?;
+        let (instance, session) = (&mut loaded.instance, loaded.session);
+        match &job.task {
+            Task::Reply { prompt, samplings } => {
+                for (index, params) in samplings.iter().enumerate() {
+                    let prompt = prompt.into();
+                    let started = instance.start(session, &Start { prompt, params })?;
+                    total.prompt_tokens = started.prompt_tokens;
+                    let _ = events.send(Event::Started);
+                    let usage = reply(instance, session, events, &go_on, total)?;
+                    if index == 0 {
+                        total.prompt_tokens_details = usage.prompt_tokens_details;
+                    }
+                }
+            }
+            Task::Choose { prompt, labels } => {
+                let prompt = prompt.into();
+                let chosen = instance.choose(session, &Choose { prompt, labels })?;
+                total.prompt_tokens = chosen.prompt_tokens;
+                let _ = events.send(Event::Chosen(chosen.choices, chosen.prompt_tokens));
+            }
+            Task::Embed(texts) => {
+                let session = match loaded.side_session {
+                    Some(session) => session,
+                    None => instance.open_session(loaded.context_max)?.0,
+                };
+                loaded.side_session = Some(session);
+                let mut vectors = Vec::with_capacity(texts.len());
+                for text in texts {
+                    go_on()?;
+                    let embedded = instance.embed(session, &Embed { text })?;
+                    total.prompt_tokens = total.prompt_tokens.saturating_add(embedded.tokens);
+                    vectors.push(embedded.embedding);
+                }
+                let _ = events.send(Event::Embedded(vectors, total.prompt_tokens));
             }
         }
         // The KV cache may have grown.
@@ -243,7 +266,14 @@ impl Worker {
         let context_max = u64::from(self.config.context_max).min(facts.context_len);
         let context_max = u32::try_from(context_max).unwrap_or(u32::MAX);
         let (session, opened) = instance.open_session(context_max)?;
-        Ok((Loaded { instance, session }, opened.context_max))
+        let context_max = opened.context_max;
+        let loaded = Loaded {
+            instance,
+            session,
+            side_session: None,
+            context_max,
+        };
+        Ok((loaded, context_max))
     }
 }
 
@@ -255,42 +285,41 @@ fn reply(
     go_on: &impl Fn() -> Result<(), Abandoned>,
     total: &mut Usage,
 ) -> Result<Usage, Abandoned> {
-    let text = |text: String| {
-        if !text.is_empty() {
+    let piece = |text: String, logprobs: Option<wire::Logprobs>| {
+        if !text.is_empty() || logprobs.is_some() {
+            let logprobs = logprobs.map(Into::into);
             // A closed channel is noticed before the next step.
-            let _ = events.send(Event::Text(text));
+            let _ = events.send(Event::Piece { text, logprobs });
         }
     };
     loop {
         go_on()?;
         match instance.step(session)? {
             Stepped::Prefill {} => {}
-            Stepped::Token { text: piece } => {
+            Stepped::Token { text, logprobs } => {
                 total.completion_tokens = total.completion_tokens.saturating_add(1);
-                text(piece);
+                piece(text, logprobs);
             }
             Stepped::Done {
                 finish,
-                text: tail,
+                text,
                 usage,
+                logprobs,
             } => {
-                text(tail);
-                return Ok(finished(events, finish, usage));
+                piece(text, logprobs);
+                let usage = Usage::new(
+                    usage.prompt_tokens,
+                    usage.completion_tokens,
+                    usage.cached_tokens,
+                )
+                .with_details(
+                    usage.drafted_tokens,
+                    usage.accepted_tokens,
+                    usage.dropped_messages,
+                );
+                let _ = events.send(Event::Finished(finish, usage));
+                return Ok(usage);
             }
         }
     }
-}
-
-fn finished(
-    events: &UnboundedSender<Event>,
-    finish: FinishReason,
-    usage: crate::sandbox::wire::Usage,
-) -> Usage {
-    let usage = Usage::new(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
-    );
-    let _ = events.send(Event::Finished(finish, usage));
-    usage
 }

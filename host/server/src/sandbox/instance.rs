@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wasmtime::{
     ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc, WasmParams,
@@ -13,7 +14,8 @@ use wasmtime::{
 };
 
 use super::wire::{
-    ABI_VERSION, Failure, Inspected, Loaded, NeedMore, Opened, Start, Started, Stepped,
+    ABI_VERSION, Choose, Chosen, Embed, Embedded, Failure, Inspected, Loaded, NeedMore, Opened,
+    Start, Started, Stepped,
 };
 use super::{Limits, Sandbox, SandboxError};
 
@@ -72,6 +74,8 @@ pub struct Instance {
     session_open: TypedFunc<u32, i32>,
     start: TypedFunc<(i32, Address), i32>,
     step: TypedFunc<i32, i32>,
+    choose: TypedFunc<(i32, Address), i32>,
+    embed: TypedFunc<(i32, Address), i32>,
     result_ptr: TypedFunc<(), Address>,
     result_len: TypedFunc<(), u32>,
 }
@@ -112,6 +116,8 @@ impl Instance {
             session_open: function(&instance, &mut store, "meetara_session_open")?,
             start: function(&instance, &mut store, "meetara_start")?,
             step: function(&instance, &mut store, "meetara_step")?,
+            choose: function(&instance, &mut store, "meetara_choose")?,
+            embed: function(&instance, &mut store, "meetara_embed")?,
             result_ptr: function(&instance, &mut store, "meetara_result_ptr")?,
             result_len: function(&instance, &mut store, "meetara_result_len")?,
             limits: sandbox.limits,
@@ -170,13 +176,41 @@ impl Instance {
     /// # Errors
     /// When the request is out of range or does not fit the context.
     pub fn start(&mut self, session: i32, request: &Start<'_>) -> Result<Started, SandboxError> {
+        let start = self.start.clone();
+        self.ask(&start, session, request)
+    }
+
+    /// Says how likely each of some labels is.
+    ///
+    /// # Errors
+    /// When a label is of no use, or the prompt does not fit the context.
+    pub fn choose(&mut self, session: i32, request: &Choose<'_>) -> Result<Chosen, SandboxError> {
+        let choose = self.choose.clone();
+        self.ask(&choose, session, request)
+    }
+
+    /// Makes a text a vector. The session forgets its conversation.
+    ///
+    /// # Errors
+    /// When the text is empty or does not fit the context.
+    pub fn embed(&mut self, session: i32, request: &Embed<'_>) -> Result<Embedded, SandboxError> {
+        let embed = self.embed.clone();
+        self.ask(&embed, session, request)
+    }
+
+    /// Hands a request over as JSON and reads the answer.
+    fn ask<T: DeserializeOwned>(
+        &mut self,
+        function: &TypedFunc<(i32, Address), i32>,
+        session: i32,
+        request: &impl Serialize,
+    ) -> Result<T, SandboxError> {
         let json = serde_json::to_vec(request)
             .map_err(|_| unknown("a request could not be written as JSON"))?;
         let len = u32::try_from(json.len()).map_err(|_| self.too_much_memory())?;
         let at = self.buffer(len)?;
         self.bytes(at, len)?.copy_from_slice(&json);
-        let start = self.start.clone();
-        self.status(&start, (session, at))?;
+        self.status(function, (session, at))?;
         self.result()
     }
 

@@ -4,7 +4,9 @@
 //! component, so what it needs of them is stated here again; the host's tests, which run the
 //! real component, fail when the two part.
 
-use meetara_api::{FinishReason, Message, Sampling};
+use meetara_api::{
+    FinishReason, LabelProbability, Message, Prompt, Sampling, TokenLogprob, TopLogprob,
+};
 use serde::{Deserialize, Serialize};
 
 /// The ABI that this host speaks.
@@ -45,13 +47,97 @@ pub struct Opened {
     pub context_max: u32,
 }
 
-/// A request.
+/// What the model reads: one key, `messages` or `text`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Read<'a> {
+    /// A conversation.
+    Messages(&'a [Message]),
+    /// Plain text.
+    Text(&'a str),
+}
+
+impl<'a> From<&'a Prompt> for Read<'a> {
+    fn from(prompt: &'a Prompt) -> Self {
+        match prompt {
+            Prompt::Chat(messages) => Self::Messages(messages),
+            Prompt::Text(text) => Self::Text(text),
+        }
+    }
+}
+
+/// A request for a reply.
 #[derive(Debug, Serialize)]
 pub struct Start<'a> {
-    /// The conversation.
-    pub messages: &'a [Message],
+    /// What is replied to.
+    #[serde(flatten)]
+    pub prompt: Read<'a>,
     /// How the reply is drawn.
     pub params: &'a Sampling,
+}
+
+/// A choice among labels.
+#[derive(Debug, Serialize)]
+pub struct Choose<'a> {
+    /// What they answer.
+    #[serde(flatten)]
+    pub prompt: Read<'a>,
+    /// The labels.
+    pub labels: &'a [String],
+}
+
+/// How likely the labels are.
+#[derive(Debug, Deserialize)]
+pub struct Chosen {
+    /// In the order in which the labels were given.
+    pub choices: Vec<LabelProbability>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+}
+
+/// A text to embed.
+#[derive(Debug, Serialize)]
+pub struct Embed<'a> {
+    /// The text.
+    pub text: &'a str,
+}
+
+/// A text as a vector.
+#[derive(Debug, Deserialize)]
+pub struct Embedded {
+    /// Of length 1: (n_embd)
+    pub embedding: Vec<f32>,
+    /// Tokens of the text.
+    pub tokens: u32,
+}
+
+/// A token and how likely it was.
+#[derive(Debug, Deserialize)]
+pub struct Logprob {
+    logprob: f32,
+    bytes: Vec<u8>,
+}
+
+impl From<Logprob> for TopLogprob {
+    fn from(found: Logprob) -> Self {
+        Self::new(found.bytes, found.logprob)
+    }
+}
+
+/// The token that a step chose, beside the likeliest ones.
+#[derive(Debug, Deserialize)]
+pub struct Logprobs {
+    token: Logprob,
+    top: Vec<Logprob>,
+}
+
+impl From<Logprobs> for TokenLogprob {
+    fn from(found: Logprobs) -> Self {
+        Self {
+            token: found.token.into(),
+            top_logprobs: found.top.into_iter().map(Into::into).collect(),
+        }
+    }
 }
 
 /// What a started request will cost.
@@ -71,6 +157,8 @@ pub enum Stepped {
     Token {
         /// Complete UTF-8, maybe empty.
         text: String,
+        /// If asked for.
+        logprobs: Option<Logprobs>,
     },
     /// The reply is complete.
     Done {
@@ -80,6 +168,8 @@ pub enum Stepped {
         text: String,
         /// What it cost.
         usage: Usage,
+        /// If asked for, of the token that completed a stop string.
+        logprobs: Option<Logprobs>,
     },
 }
 
@@ -92,6 +182,12 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Tokens of the prompt that were in the KV cache.
     pub cached_tokens: u32,
+    /// Tokens that were guessed.
+    pub drafted_tokens: u32,
+    /// Tokens that were guessed rightly.
+    pub accepted_tokens: u32,
+    /// Messages that were dropped for lack of room.
+    pub dropped_messages: u32,
 }
 
 /// Why a call failed.

@@ -1,14 +1,28 @@
 //! Generation: the parameters of a request and the words of its reply.
 //!
 //! `session` runs the model, `sampler` chooses a token from logits and `stop`
-//! watches the text for the strings that end a reply.
+//! watches the text for the strings that end a reply. `lookup` guesses tokens,
+//! `shift` shortens a conversation, `choose` and `embed` ask the model without
+//! a reply.
 
+pub mod choose;
+pub mod embed;
+pub mod logprobs;
+pub mod lookup;
 pub mod prompt;
 pub mod sampler;
 pub mod session;
+mod shift;
 pub mod stop;
 
+pub use choose::Choice;
+pub use embed::{Embedding, Pooling};
+pub use logprobs::{Logprobs, TOP_LOGPROBS_MAX, TokenLogprob};
 pub use session::Session;
+
+/// Whether log-probabilities, bias, guesses and shortened conversations are part of this build: the
+/// feature `extras`. Without it their parameters are unknown fields and their code is left out.
+pub(crate) const EXTRAS: bool = cfg!(feature = "extras");
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +38,8 @@ pub const TEMPERATURE_MAX: f32 = 100.0;
 pub const REPEAT_PENALTY_MAX: f32 = 100.0;
 /// The largest size of the presence and frequency penalties, as in OpenAI's API.
 pub const PENALTY_MAX: f32 = 2.0;
+/// The largest size of a [`GenerateParams::logit_bias`], as in OpenAI's API.
+pub const LOGIT_BIAS_MAX: f32 = 100.0;
 
 /// How a reply is drawn. The default is plain sampling at temperature 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +68,23 @@ pub struct GenerateParams {
     pub max_tokens: Option<u32>,
     /// Strings that end the reply. They are not part of it.
     pub stop: Vec<String>,
+    /// Token ids and what is added to their logits before all else, -100 to 100.
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Asks for each token's log-probability and those of so many likeliest ones, at most
+    /// [`TOP_LOGPROBS_MAX`]; see [`Session::take_logprobs`].
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub top_logprobs: Option<u32>,
+    /// Guesses up to so many tokens at once from the context, at most [`lookup::DRAFT_MAX`], which
+    /// makes repetitive text faster and changes nothing else; 0 turns this off.
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub draft_max: u32,
+    /// A guess needs so many tokens in a row that occurred before, 1 to [`lookup::LOOKUP_NGRAM_MAX`].
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub lookup_ngram: u32,
+    /// Chats only: when the context is full, drop the oldest turns after the system prompt and go on.
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub context_shift: bool,
 }
 
 impl Default for GenerateParams {
@@ -68,6 +101,11 @@ impl Default for GenerateParams {
             seed: 0,
             max_tokens: None,
             stop: Vec::new(),
+            logit_bias: Vec::new(),
+            top_logprobs: None,
+            draft_max: 0,
+            lookup_ngram: 3,
+            context_shift: false,
         }
     }
 }
@@ -104,6 +142,25 @@ impl GenerateParams {
         let penalty = |name, value| within(name, value, -PENALTY_MAX, PENALTY_MAX);
         penalty("presence_penalty", self.presence_penalty)?;
         penalty("frequency_penalty", self.frequency_penalty)?;
+        let whole = |name: &str, value: u32, low: u32, high: u32| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::invalid_request(format!(
+                    "{name} is {value}, it must lie between {low} and {high}"
+                )))
+            }
+        };
+        if EXTRAS {
+            let top_logprobs = self.top_logprobs.unwrap_or(0);
+            whole("top_logprobs", top_logprobs, 0, TOP_LOGPROBS_MAX)?;
+            whole("draft_max", self.draft_max, 0, lookup::DRAFT_MAX)?;
+            let ngram_max = lookup::LOOKUP_NGRAM_MAX;
+            whole("lookup_ngram", self.lookup_ngram, 1, ngram_max)?;
+            for &(_, bias) in &self.logit_bias {
+                within("logit_bias", bias, -LOGIT_BIAS_MAX, LOGIT_BIAS_MAX)?;
+            }
+        }
         if self.max_tokens == Some(0) {
             return Err(Error::invalid_request(
                 "max_tokens is 0, it must be at least 1, or be left out",
@@ -145,6 +202,18 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Tokens of the prompt that an earlier request left in the KV cache.
     pub cached_tokens: u32,
+    /// Tokens that were guessed.
+    #[cfg_attr(feature = "extras", serde(default))]
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub drafted_tokens: u32,
+    /// Tokens that were guessed rightly.
+    #[cfg_attr(feature = "extras", serde(default))]
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub accepted_tokens: u32,
+    /// Messages that were dropped for lack of room.
+    #[cfg_attr(feature = "extras", serde(default))]
+    #[cfg_attr(not(feature = "extras"), serde(skip))]
+    pub dropped_messages: u32,
 }
 
 /// Why a reply ended.
@@ -206,7 +275,7 @@ mod tests {
     #[test]
     fn a_field_out_of_range_is_named() {
         type Spoil = fn(&mut GenerateParams);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 15] = [
             ("temperature", |p| p.temperature = f32::NAN),
             ("temperature", |p| p.temperature = -0.1),
             ("top_p", |p| p.top_p = 0.0),
@@ -217,6 +286,11 @@ mod tests {
             ("max_tokens", |p| p.max_tokens = Some(0)),
             ("stop", |p| p.stop = vec!["x".to_owned(); 17]),
             ("stop[0]", |p| p.stop = vec![String::new()]),
+            ("logit_bias", |p| p.logit_bias = vec![(1, 0.0), (2, 100.5)]),
+            ("logit_bias", |p| p.logit_bias = vec![(1, f32::NAN)]),
+            ("top_logprobs", |p| p.top_logprobs = Some(21)),
+            ("draft_max", |p| p.draft_max = 16),
+            ("lookup_ngram", |p| p.lookup_ngram = 0),
         ];
         assert_eq!(GenerateParams::default().validate(), Ok(()));
         for (name, spoil) in cases {

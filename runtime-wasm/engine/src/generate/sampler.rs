@@ -1,6 +1,7 @@
 //! From logits to a token.
 //!
 //! In this order, which is llama.cpp's:
+//! 0. `logit_bias` is added;
 //! 1. penalties, over the last `repeat_last_n` accepted tokens: a logit above
 //!    0 is divided by `repeat_penalty`, another multiplied by it; then
 //!    `count * frequency_penalty + presence_penalty` is taken away;
@@ -25,7 +26,7 @@ use std::collections::VecDeque;
 
 use crate::kernels::math::exp;
 
-use super::GenerateParams;
+use super::{EXTRAS, GenerateParams};
 use crate::error::{Error, Result};
 
 /// The largest window of the penalties: a longer `repeat_last_n` means this one.
@@ -55,6 +56,10 @@ pub struct Sampler {
     counts: Vec<u16>,
     /// `[n_vocab]` at most; kept for its memory.
     candidates: Vec<Candidate>,
+    /// Ids and what is added to their logits.
+    bias: Vec<(u32, f32)>,
+    /// The logits with the bias added: `[n_vocab]`, or empty without one.
+    biased: Vec<f32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +77,16 @@ impl Sampler {
     /// A sampler for `params` over a vocabulary of `n_vocab` tokens.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when a parameter is out of its range.
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when a parameter is out of its range,
+    /// or a bias is for no token.
     pub fn new(params: &GenerateParams, n_vocab: usize) -> Result<Self> {
         params.validate()?;
+        let unknown = |&&(id, _): &&(u32, f32)| id as usize >= n_vocab;
+        if EXTRAS && let Some((id, _)) = params.logit_bias.iter().find(unknown) {
+            return Err(Error::invalid_request(format!(
+                "logit_bias names token {id}, which is outside the vocabulary of {n_vocab}"
+            )));
+        }
         let penalised = params.repeat_penalty != 1.0
             || params.presence_penalty != 0.0
             || params.frequency_penalty != 0.0;
@@ -104,6 +116,8 @@ impl Sampler {
                 Vec::new()
             },
             candidates: Vec::new(),
+            bias: params.logit_bias.clone(),
+            biased: Vec::new(),
         })
     }
 
@@ -132,6 +146,24 @@ impl Sampler {
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) when a logit is NaN or plus infinity, naming its
     /// id, or when no token is left to choose.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
+        if !EXTRAS || self.bias.is_empty() {
+            return self.sample_biased(logits);
+        }
+        let mut biased = std::mem::take(&mut self.biased);
+        biased.clear();
+        biased.extend_from_slice(logits);
+        for &(id, bias) in &self.bias {
+            if let Some(logit) = biased.get_mut(id as usize) {
+                *logit = (*logit + bias).min(f32::MAX);
+            }
+        }
+        let id = self.sample_biased(&biased);
+        self.biased = biased;
+        id
+    }
+
+    /// Steps 1 to 5.
+    fn sample_biased(&mut self, logits: &[f32]) -> Result<u32> {
         let best = self.best(logits)?;
         if self.temperature == 0.0 {
             return Ok(best.id);
@@ -455,6 +487,20 @@ mod tests {
         assert_eq!(sampler.penalised(1, 2.0), 2.0);
         sampler.temperature = 0.0;
         assert_eq!(sampler.sample(&LOGITS), Ok(5));
+    }
+
+    #[test]
+    fn a_bias_is_added_before_all_else() {
+        let mut biased = sampler(|p| {
+            p.temperature = 0.0;
+            p.logit_bias = vec![(3, -100.0), (1, 1.0), (1, 0.5)];
+        });
+        assert_eq!(biased.sample(&LOGITS), Ok(1)); // 3.5 against 2.5
+        assert_eq!(biased.sample(&LOGITS), Ok(1), "a bias does not pile up");
+        let mut only = sampler(|p| p.logit_bias = vec![(6, 100.0)]);
+        assert!(histogram(&mut only, &LOGITS)[6] == DRAWS);
+        let error = Sampler::new(&params(|p| p.logit_bias = vec![(10, 1.0)]), 10).unwrap_err();
+        assert!(error.message().contains("token 10"), "{error}");
     }
 
     #[test]

@@ -10,13 +10,21 @@
 //!
 //! Nothing runs between two calls, so to cancel is to stop calling. The cache
 //! stays, and the next prompt skips what it shares with it.
+//!
+//! With guesses (`lookup`) a pass evaluates a token and what may follow it;
+//! the steps after it find their logits ready for as long as the guess holds.
+//! When a chat may be shortened (`shift`), a step of a reply can be `Prefill`
+//! again.
 
 use std::sync::Arc;
 
+use super::logprobs::{self, Logprobs};
+use super::lookup::Drafts;
 use super::prompt;
 use super::sampler::Sampler;
+use super::shift::Turns;
 use super::stop::StopMatcher;
-use super::{Finish, GenerateParams, Started, Step, Usage};
+use super::{EXTRAS, Finish, GenerateParams, Started, Step, Usage};
 use crate::error::{Error, Result};
 use crate::model::{Adapter, Model, Scratch};
 use crate::nn::kv_cache::{KvCache, KvType};
@@ -39,27 +47,38 @@ const SCORE_COLUMNS: usize = 8;
 pub struct Session {
     model: Arc<Model>,
     /// Tokens whose keys and values the cache holds, by position.
-    tokens: Vec<u32>,
+    pub(super) tokens: Vec<u32>,
     cache: KvCache,
     scratch: Scratch,
     /// Of the last token evaluated: (n_vocab)
-    logits: Vec<f32>,
+    pub(super) logits: Vec<f32>,
     reply: Option<Reply>,
+    /// Of the token that the last step chose, if asked for.
+    logprobs: Option<Logprobs>,
 }
 
 /// A reply in the making.
 #[derive(Debug)]
 struct Reply {
+    /// What must be in the cache before a token is chosen. After a shift, the reply so far included.
     prompt: Vec<u32>,
+    /// Where in the context the reply begins.
+    start: usize,
     sampler: Sampler,
     stream: Utf8Stream,
     stop: StopMatcher,
     usage: Usage,
     tokens_max: u32,
-    /// The last token generated: its keys and values are not yet in the cache.
+    /// The last token generated, and its place: its keys and values are not yet in the cache, unless
+    /// it was guessed.
     pending: Option<u32>,
+    at: usize,
     /// The bytes of one token.
     bytes: Vec<u8>,
+    top_logprobs: Option<u32>,
+    drafts: Drafts,
+    /// The conversation, when it may be shortened.
+    turns: Option<Turns>,
 }
 
 impl Session {
@@ -103,6 +122,7 @@ impl Session {
             scratch: Scratch::new(config, context_max)?,
             logits: memory::zeroed(config.n_vocab, "logits")?,
             reply: None,
+            logprobs: None,
             model,
         })
     }
@@ -175,8 +195,18 @@ impl Session {
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an empty list or a parameter
     /// out of its range, [`ErrorKind::Template`](crate::ErrorKind::Template).
     pub fn start_chat(&mut self, messages: &[Message], params: &GenerateParams) -> Result<Started> {
-        let prompt = prompt::chat_tokens(&self.model, messages)?;
-        self.start(prompt, params)
+        let mut prompt = prompt::chat_tokens(&self.model, messages)?;
+        if !EXTRAS || !params.context_shift {
+            return self.start(prompt, params, None);
+        }
+        let mut turns = Turns::new(messages);
+        let context_max = self.cache.len_max();
+        if prompt.len() > context_max
+            && let Some(shorter) = turns.shorten(&self.model, 0, context_max)?
+        {
+            prompt = shorter;
+        }
+        self.start(prompt, params, Some(turns))
     }
 
     /// Prepares the continuation of `text`, as [`Self::start_chat`] does.
@@ -184,30 +214,37 @@ impl Session {
     /// # Errors
     /// Those of [`Self::start_chat`], the template's excepted.
     pub fn start_text(&mut self, text: &str, params: &GenerateParams) -> Result<Started> {
+        if EXTRAS && params.context_shift {
+            return Err(Error::invalid_request(
+                "context_shift drops turns of a chat, and a text has none; leave it out",
+            ));
+        }
         let prompt = prompt::text_tokens(self.model.tokenizer(), text)?;
-        self.start(prompt, params)
+        self.start(prompt, params, None)
     }
 
-    fn start(&mut self, prompt: Vec<u32>, params: &GenerateParams) -> Result<Started> {
+    fn start(
+        &mut self,
+        prompt: Vec<u32>,
+        params: &GenerateParams,
+        turns: Option<Turns>,
+    ) -> Result<Started> {
         params.validate()?;
-        self.check_fits(&prompt)?;
+        self.check_room(&prompt, 0)?;
         let sampled = self.sampled_len();
         let mut sampler = Sampler::new(params, sampled)?;
         for &id in prompt.iter().filter(|&&id| (id as usize) < sampled) {
             sampler.accept(id);
         }
-        // The last token is evaluated in any case: its logits are wanted.
-        let shared = prompt
-            .iter()
-            .zip(&self.tokens)
-            .take_while(|(a, b)| a == b)
-            .count();
-        self.tokens.truncate(shared.min(prompt.len() - 1));
+        let drafts = Drafts::new(params, self.logits.len())?;
+        self.reuse(&prompt);
         let started = Started {
             prompt_tokens: prompt.len() as u32,
             cached_tokens: self.tokens.len() as u32,
         };
         self.reply = Some(Reply {
+            start: prompt.len(),
+            at: prompt.len(),
             prompt,
             sampler,
             stream: Utf8Stream::new(),
@@ -216,10 +253,15 @@ impl Session {
                 prompt_tokens: started.prompt_tokens,
                 completion_tokens: 0,
                 cached_tokens: started.cached_tokens,
+                dropped_messages: turns.as_ref().map_or(0, |turns| turns.dropped),
+                ..Usage::default()
             },
             tokens_max: params.max_tokens.unwrap_or(u32::MAX),
             pending: None,
             bytes: Vec::new(),
+            top_logprobs: params.top_logprobs,
+            drafts,
+            turns,
         });
         Ok(started)
     }
@@ -235,6 +277,7 @@ impl Session {
         let mut reply = self.reply.take().ok_or_else(|| {
             Error::invalid_request("no reply is in the making; call start_chat or start_text first")
         })?;
+        self.logprobs = None;
         let step = if self.tokens.len() < reply.prompt.len() {
             self.prefill(&reply)?
         } else {
@@ -264,17 +307,23 @@ impl Session {
         if reply.usage.completion_tokens >= reply.tokens_max {
             return Ok(reply.done(Finish::Length));
         }
-        if let Some(id) = reply.pending {
-            if self.tokens.len() == self.cache.len_max() {
-                return Ok(reply.done(Finish::Length));
-            }
-            self.forward(&[id])?;
-            self.last_logits(1);
+        if let Some(id) = reply.pending
+            && !self.advance(reply, id)?
+        {
+            return if self.shift(reply, id)? {
+                self.prefill(reply)
+            } else {
+                Ok(reply.done(Finish::Length))
+            };
         }
-        let id = reply.sampler.sample(&self.logits[..self.sampled_len()])?;
+        let logits = &self.logits[..self.sampled_len()];
+        let id = reply.sampler.sample(logits)?;
         let tokenizer = self.model.tokenizer();
         if tokenizer.is_end_of_generation(id) {
             return Ok(reply.done(Finish::Stop));
+        }
+        if EXTRAS && let Some(top) = reply.top_logprobs {
+            self.logprobs = Some(logprobs::of(tokenizer, logits, id, top));
         }
         reply.sampler.accept(id);
         reply.usage.completion_tokens += 1;
@@ -294,6 +343,80 @@ impl Session {
         })
     }
 
+    /// Makes `logits` those after the token `id`, the last of the reply; `false` when the context has
+    /// no place for it.
+    fn advance(&mut self, reply: &mut Reply, id: u32) -> Result<bool> {
+        let (at, n_vocab) = (reply.at, self.logits.len());
+        let drafts = &mut reply.drafts;
+        if EXTRAS && self.tokens.get(at) == Some(&id) {
+            // It was guessed, so the last pass was its own too.
+            let row = (at - drafts.first) * n_vocab;
+            self.logits
+                .copy_from_slice(&drafts.rows[row..row + n_vocab]);
+            reply.at += 1;
+            reply.usage.accepted_tokens += 1;
+            return Ok(true);
+        }
+        if EXTRAS && !drafts.rows.is_empty() {
+            drafts.judge(at.saturating_sub(drafts.first + 1));
+        }
+        self.tokens.truncate(at);
+        let max = self.cache.len_max();
+        if at == max {
+            return Ok(false);
+        }
+        if !EXTRAS || drafts.rows.is_empty() {
+            self.forward(&[id])?;
+            self.last_logits(1);
+        } else {
+            // No guess may outlast the context, or the reply.
+            let left = (reply.tokens_max - reply.usage.completion_tokens - 1) as usize;
+            self.tokens.push(id);
+            drafts.guess(&self.tokens, left.min(max - at - 1));
+            self.tokens.truncate(at);
+            self.forward(&drafts.batch)?;
+            let columns = drafts.batch.len();
+            let rows = &mut drafts.rows[..columns * n_vocab];
+            self.logits_of(0, columns, rows);
+            self.logits.copy_from_slice(&rows[..n_vocab]);
+            drafts.first = at;
+            reply.usage.drafted_tokens += columns as u32 - 1;
+        }
+        reply.at += 1;
+        Ok(true)
+    }
+
+    /// Shortens a conversation that fills the context, `id` the reply's last token; `false` when it
+    /// must not or cannot be. Afterwards the new prompt must be evaluated.
+    fn shift(&mut self, reply: &mut Reply, id: u32) -> Result<bool> {
+        let Some(turns) = reply.turns.as_mut().filter(|_| EXTRAS) else {
+            return Ok(false);
+        };
+        let max = self.cache.len_max();
+        let reply_len = reply.at + 1 - reply.start;
+        let Some(mut prompt) = turns.shorten(&self.model, reply_len, max)? else {
+            return Ok(false);
+        };
+        if prompt.len() + reply_len > max {
+            return Ok(false);
+        }
+        let start = prompt.len();
+        prompt.extend_from_slice(&self.tokens[reply.start..]);
+        prompt.push(id);
+        reply.usage.dropped_messages = turns.dropped;
+        self.reuse(&prompt);
+        (reply.start, reply.at, reply.pending) = (start, prompt.len(), None);
+        reply.prompt = prompt;
+        Ok(true)
+    }
+
+    /// The log-probabilities of the token that the last [`Self::step`] chose, also of one that ended
+    /// the reply by a stop string. `None` unless [`GenerateParams::top_logprobs`] asked for them, and
+    /// after a step that chose none.
+    pub fn take_logprobs(&mut self) -> Option<Logprobs> {
+        self.logprobs.take()
+    }
+
     /// The logits of the last token that was evaluated: (n_vocab).
     #[must_use]
     pub fn logits(&self) -> &[f32] {
@@ -308,7 +431,7 @@ impl Session {
     /// the vocabulary, [`ErrorKind::ContextOverflow`](crate::ErrorKind::ContextOverflow),
     /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
     pub fn eval_tokens(&mut self, tokens: &[u32]) -> Result<&[f32]> {
-        self.check_fits(tokens)?;
+        self.check_room(tokens, 0)?;
         self.reset();
         let mut columns = 0;
         for tokens in tokens.chunks(COLUMNS_MAX) {
@@ -359,7 +482,7 @@ impl Session {
         wanted: impl Fn(usize) -> bool,
         mut on_row: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        self.check_fits(tokens)?;
+        self.check_room(tokens, 0)?;
         self.reset();
         let n_vocab = self.logits.len();
         let size = memory::product(&[SCORE_COLUMNS, n_vocab], "logits")?;
@@ -407,17 +530,27 @@ impl Session {
         self.reply = None;
     }
 
-    fn check_fits(&self, tokens: &[u32]) -> Result<()> {
+    /// Keeps what the cache shares with the beginning of `prompt`, but for the prompt's last token,
+    /// whose logits are wanted. A reply in the making is dropped.
+    pub(super) fn reuse(&mut self, prompt: &[u32]) {
+        let both = prompt.iter().zip(&self.tokens);
+        let shared = both.take_while(|(a, b)| a == b).count();
+        self.tokens.truncate(shared.min(prompt.len() - 1));
+        self.reply = None;
+    }
+
+    /// Checks that `tokens` are some, and that they and `more` fit the context.
+    pub(super) fn check_room(&self, tokens: &[u32], more: usize) -> Result<()> {
         let max = self.cache.len_max();
         if tokens.is_empty() {
             return Err(Error::invalid_request(
                 "the prompt is empty; it must have at least one token",
             ));
         }
-        if tokens.len() > max {
+        let len = tokens.len() + more;
+        if len > max {
             return Err(Error::context_overflow(format!(
-                "the prompt has {} tokens, but the context holds {max}; shorten the conversation",
-                tokens.len()
+                "the prompt has {len} tokens, but the context holds {max}; shorten the conversation"
             )));
         }
         Ok(())
@@ -429,7 +562,7 @@ impl Session {
     }
 
     /// Evaluates `tokens`, at most [`COLUMNS_MAX`], after those in the cache.
-    fn forward(&mut self, tokens: &[u32]) -> Result<()> {
+    pub(super) fn forward(&mut self, tokens: &[u32]) -> Result<()> {
         self.model.llama().forward(
             self.model.kernels(),
             self.model.file(),
@@ -443,10 +576,24 @@ impl Session {
     }
 
     /// Fills `logits` from the last of the `columns` just evaluated.
-    fn last_logits(&mut self, columns: usize) {
+    pub(super) fn last_logits(&mut self, columns: usize) {
+        self.column_logits(columns - 1);
+    }
+
+    /// Fills `logits` from one of the columns just evaluated.
+    pub(super) fn column_logits(&mut self, column: usize) {
         let mut logits = std::mem::take(&mut self.logits);
-        self.logits_of(columns - 1, 1, &mut logits);
+        self.logits_of(column, 1, &mut logits);
         self.logits = logits;
+    }
+
+    /// The hidden states of the `columns` just evaluated, as the output matrix reads them:
+    /// (columns, n_embd).
+    pub(super) fn hidden(&mut self, columns: usize) -> &[f32] {
+        let model = &self.model;
+        model
+            .llama()
+            .hidden(model.kernels(), columns, &mut self.scratch)
     }
 
     fn logits_of(&mut self, first: usize, count: usize, out: &mut [f32]) {

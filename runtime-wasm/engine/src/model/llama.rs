@@ -187,6 +187,20 @@ impl Llama {
         Ok(())
     }
 
+    /// The hidden states of the first `columns` of the last [`Self::forward`], after the output
+    /// norm: (columns, n_embd).
+    pub(crate) fn hidden<'a>(
+        &self,
+        kernels: &Kernels,
+        columns: usize,
+        scratch: &'a mut Scratch,
+    ) -> &'a [f32] {
+        let len = columns * scratch.widths.n_embd;
+        let normed = &mut scratch.narrow[..len];
+        self.output_norm.forward(kernels, &scratch.x[..len], normed);
+        normed
+    }
+
     /// The logits of columns `first..first + count` of the last
     /// [`Self::forward`]: `out` is (count, n_vocab).
     pub(crate) fn logits(
