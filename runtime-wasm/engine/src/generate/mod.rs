@@ -6,6 +6,7 @@
 //! a reply.
 
 pub mod choose;
+pub mod elsewhere;
 pub mod embed;
 pub mod logprobs;
 pub mod lookup;
@@ -16,6 +17,7 @@ mod shift;
 pub mod stop;
 
 pub use choose::Choice;
+pub use elsewhere::Wanted;
 pub use embed::{Embedding, Pooling};
 pub use logprobs::{Logprobs, TOP_LOGPROBS_MAX, TokenLogprob};
 pub use session::Session;

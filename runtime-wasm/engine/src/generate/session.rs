@@ -46,37 +46,42 @@ const SCORE_COLUMNS: usize = 8;
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
-    /// Tokens whose keys and values the cache holds, by position.
+    /// Tokens that were evaluated, by position.
     pub(super) tokens: Vec<u32>,
+    /// How many of them have keys and values in the cache: all, unless some were evaluated elsewhere.
+    /// Larger than `tokens` after those were cut, until the next pass.
+    pub(super) own: usize,
+    /// Whether adapters are in use.
+    pub(super) adapted: bool,
     cache: KvCache,
     scratch: Scratch,
     /// Of the last token evaluated: (n_vocab)
     pub(super) logits: Vec<f32>,
-    reply: Option<Reply>,
+    pub(super) reply: Option<Reply>,
     /// Of the token that the last step chose, if asked for.
     logprobs: Option<Logprobs>,
 }
 
 /// A reply in the making.
 #[derive(Debug)]
-struct Reply {
+pub(super) struct Reply {
     /// What must be in the cache before a token is chosen. After a shift, the reply so far included.
-    prompt: Vec<u32>,
+    pub(super) prompt: Vec<u32>,
     /// Where in the context the reply begins.
     start: usize,
     sampler: Sampler,
     stream: Utf8Stream,
     stop: StopMatcher,
-    usage: Usage,
-    tokens_max: u32,
+    pub(super) usage: Usage,
+    pub(super) tokens_max: u32,
     /// The last token generated, and its place: its keys and values are not yet in the cache, unless
     /// it was guessed.
-    pending: Option<u32>,
-    at: usize,
+    pub(super) pending: Option<u32>,
+    pub(super) at: usize,
     /// The bytes of one token.
     bytes: Vec<u8>,
     top_logprobs: Option<u32>,
-    drafts: Drafts,
+    pub(super) drafts: Drafts,
     /// The conversation, when it may be shortened.
     turns: Option<Turns>,
 }
@@ -112,6 +117,8 @@ impl Session {
         tokens.clear();
         Ok(Self {
             tokens,
+            own: 0,
+            adapted: false,
             cache: KvCache::new(
                 kv,
                 config.n_layer,
@@ -179,9 +186,11 @@ impl Session {
                 active.push((Arc::clone(&adapter.pairs), *scale));
             }
         }
+        let adapted = !active.is_empty();
         let mix = self.scratch.adapters();
         if !mix.is(&active) {
             mix.set(active)?;
+            self.adapted = adapted;
             self.reset();
         }
         Ok(())
@@ -274,6 +283,13 @@ impl Session {
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) when the model's arithmetic gave NaN. After
     /// an error the reply is over.
     pub fn step(&mut self) -> Result<Step> {
+        if let Some(wanted) = self.wanted() {
+            let total = (wanted.context.len() + wanted.next.len()) as u32;
+            if self.catch_up()? {
+                let done = self.own as u32;
+                return Ok(Step::Prefill { done, total });
+            }
+        }
         let mut reply = self.reply.take().ok_or_else(|| {
             Error::invalid_request("no reply is in the making; call start_chat or start_text first")
         })?;
@@ -561,17 +577,30 @@ impl Session {
         self.model.tokenizer().len().min(self.logits.len())
     }
 
-    /// Evaluates `tokens`, at most [`COLUMNS_MAX`], after those in the cache.
+    /// Evaluates `tokens`, at most [`COLUMNS_MAX`], after all others.
     pub(super) fn forward(&mut self, tokens: &[u32]) -> Result<()> {
+        while self.catch_up()? {}
+        let first = self.tokens.len();
+        self.tokens.extend_from_slice(tokens);
+        let end = self.tokens.len();
+        let result = self.evaluate(first, end);
+        if result.is_err() {
+            self.tokens.truncate(first);
+        }
+        result
+    }
+
+    /// Fills the cache at `first..end` from the tokens there.
+    pub(super) fn evaluate(&mut self, first: usize, end: usize) -> Result<()> {
         self.model.llama().forward(
             self.model.kernels(),
             self.model.file(),
-            tokens,
-            self.tokens.len(),
+            &self.tokens[first..end],
+            first,
             &mut self.cache,
             &mut self.scratch,
         )?;
-        self.tokens.extend_from_slice(tokens);
+        self.own = end;
         Ok(())
     }
 

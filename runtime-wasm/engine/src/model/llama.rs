@@ -98,6 +98,10 @@ impl Llama {
         })
     }
 
+    pub(crate) fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
     /// Evaluates `tokens`, at most [`COLUMNS_MAX`], at positions `first..`,
     /// after which `cache` holds their keys and values. Logits come from
     /// [`Self::logits`].

@@ -15,6 +15,7 @@ pub(crate) use llama::{Llama, Scratch};
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
+use crate::nn::rope::Rope;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
@@ -129,6 +130,12 @@ impl Model {
     #[must_use]
     pub fn file_bytes(&self) -> usize {
         self.file.len()
+    }
+
+    /// The rotation of queries and keys.
+    #[must_use]
+    pub fn rope(&self) -> &Rope {
+        self.llama.rope()
     }
 
     pub(crate) fn file(&self) -> &[u8] {
