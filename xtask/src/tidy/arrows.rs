@@ -12,7 +12,7 @@ struct Ban {
     why: &'static str,
 }
 
-const BANS: [Ban; 9] = [
+const BANS: [Ban; 10] = [
     Ban {
         member: "meetara-format",
         never: &[
@@ -66,6 +66,22 @@ const BANS: [Ban; 9] = [
             "meetara-train",
         ],
         why: "the browser binding knows the engine only",
+    },
+    Ban {
+        member: "meetara-gpu",
+        never: &[
+            "meetara-browser",
+            "meetara-component",
+            "meetara-host",
+            "meetara-train",
+            "burn",
+            "candle",
+            "tokio",
+            "wasm-bindgen",
+            "js-sys",
+            "web-sys",
+        ],
+        why: "the GPU back end knows the engine and wgpu, and no JS values",
     },
     Ban {
         member: "meetara-component",

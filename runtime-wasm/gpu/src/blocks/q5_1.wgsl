@@ -1,0 +1,16 @@
+// Q5_1: f16 d, f16 m, u32 qh, u8 qs[16]; the fifth bit of weight i is bit i of qh; w = d * q + m.
+const BLOCK_BYTES: u32 = 24u;
+const PARTS: u32 = 2u;
+
+fn unpack(at: u32, part: u32) {
+    let d = half(at);
+    let m = half(at + 2u);
+    let fifth = four_bytes(at + 4u) >> (16u * part);
+    for (var i = 0u; i < 8u; i++) {
+        let pair = two_bytes(at + 8u + 2u * i) >> (4u * part);
+        let low = (pair & 15u) | (extractBits(fifth, 2u * i, 1u) << 4u);
+        let high = ((pair >> 8u) & 15u) | (extractBits(fifth, 2u * i + 1u, 1u) << 4u);
+        w[2u * i] = d * f32(low) + m;
+        w[2u * i + 1u] = d * f32(high) + m;
+    }
+}
