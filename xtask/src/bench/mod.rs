@@ -1,19 +1,25 @@
-//! `cargo xtask bench <what>`: measures speed, beside a reference in the same run.
+//! `cargo xtask bench [what]`: measures speed, beside a reference in the same run.
 
+mod runtime;
 mod train;
 
 use crate::project::Project;
 use anyhow::Result;
 
-/// Flags of `cargo xtask bench`.
+/// Flags of `cargo xtask bench`; without a subcommand those of `runtime`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    runtime: runtime::Args,
 }
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// The engine and its peers in turn: speed, load time, memory, against budgets.toml
+    Runtime(runtime::Args),
     /// Training steps of ours and of PyTorch's, in turn
     Train(train::Args),
 }
@@ -21,6 +27,8 @@ enum What {
 /// Runs the measurement asked for.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     match &args.what {
-        What::Train(args) => train::run(project, args),
+        None => runtime::run(project, &args.runtime),
+        Some(What::Runtime(args)) => runtime::run(project, args),
+        Some(What::Train(args)) => train::run(project, args),
     }
 }

@@ -1,0 +1,58 @@
+// The Worker of meetara.js: loads a model and runs turns, a token a call as `meetara` does it.
+
+const TOKENS_AT_ONCE_MAX = 4096;
+let memory;
+let session;
+
+const jobs = {
+  /**
+   * `start_ms`: fetching (from this machine) and compiling the engine. `load_ms`: from the model's bytes at hand to a
+   * session that can give its first token.
+   */
+  async load(variant) {
+    const bytes = new Uint8Array(await (await fetch("/model")).arrayBuffer());
+    const began = performance.now();
+    const glue = await import(`/engine/${variant}/meetara_browser.js`);
+    ({ memory } = await glue.default({ module_or_path: fetch(`/engine/${variant}/meetara_browser_bg.wasm`) }));
+    const started = performance.now();
+    const buffer = new glue.ModelBuffer(bytes.length);
+    new Uint8Array(memory.buffer, buffer.ptr, bytes.length).set(bytes);
+    session = buffer.into_model().session();
+    const ended = performance.now();
+    return { variant, start_ms: started - began, load_ms: ended - started, cold_ms: ended - began };
+  },
+
+  /**
+   * Without `generate`: from the text to the first token, which is when the prompt has been evaluated. With it: from
+   * the first token to the last; a reply that ends before is gone on with.
+   */
+  run({ prompt, generate }) {
+    const params = { temperature: 0, max_tokens: TOKENS_AT_ONCE_MAX };
+    let began = performance.now();
+    const started = session.start_text(prompt, params);
+    let text = prompt;
+    let tokens = -1; // The first token comes with the prompt's logits.
+    while (tokens < generate) {
+      const step = session.step();
+      text += step.text ?? "";
+      if (step.type === "token") {
+        tokens += 1;
+        if (tokens === 0 && generate > 0) began = performance.now();
+      } else if (step.type === "done") {
+        text += " and";
+        session.start_text(text, params);
+      }
+    }
+    const wall_s = (performance.now() - began) / 1e3;
+    if (generate === 0) tokens = started.prompt_tokens - started.cached_tokens;
+    return { tokens, wall_s, memory_bytes: memory.buffer.byteLength };
+  },
+};
+
+onmessage = async ({ data: { job, argument } }) => {
+  try {
+    postMessage({ result: await jobs[job](argument) });
+  } catch (error) {
+    postMessage({ error: String(error?.stack ?? error) });
+  }
+};

@@ -1,0 +1,444 @@
+//! `cargo xtask bench`: the engine beside its peers, on the same files, in turns.
+//!
+//! | place | ours | peer |
+//! |---|---|---|
+//! | chromium | the browser bundle in a Worker | wllama, and llama.cpp outside of the browser |
+//! | native | the engine with this CPU's kernels | llama.cpp |
+//!
+//! Every engine is loaded once and then asked in turn, so that what else the machine does falls on
+//! all; medians over the rounds are compared. A ratio without a suffix is that of tokens per CPU
+//! second, `_wall` that of tokens per second. Load times are those of programs started anew.
+
+mod contestant;
+mod peers;
+mod prompts;
+mod report;
+
+use crate::process::{cargo_command, command, run as run_command};
+use crate::project::Project;
+use crate::{models, size, tools, wasm};
+use anyhow::{Context, Result, ensure};
+use contestant::{Contestant, Taken};
+use prompts::Words;
+use report::{Bounds, Report, median};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Flags of `cargo xtask bench runtime`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Two rounds only, for a first look
+    #[arg(long)]
+    quick: bool,
+    /// Turns of each engine
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only comparisons whose name contains this, such as `chromium.pocket` or `native`
+    #[arg(long)]
+    only: Option<String>,
+    /// Threads of llama.cpp and wllama; our engine has one
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Print one flat JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// An engine in a place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Engine {
+    Native,
+    Chromium,
+    Llamacpp,
+    Wllama,
+}
+
+impl Engine {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Chromium => "chromium",
+            Self::Llamacpp => "llamacpp",
+            Self::Wllama => "wllama",
+        }
+    }
+}
+
+/// Who is compared with whom.
+const PAIRS: [(Engine, Engine); 3] = [
+    (Engine::Chromium, Engine::Wllama),
+    (Engine::Chromium, Engine::Llamacpp),
+    (Engine::Native, Engine::Llamacpp),
+];
+
+/// What is measured: the figure's name, tokens of the prompt, tokens behind it.
+struct Task {
+    name: &'static str,
+    prompt: usize,
+    generate: usize,
+}
+
+const PREFILL_128: Task = Task {
+    name: "prefill128",
+    prompt: 128,
+    generate: 0,
+};
+const PREFILL_512: Task = Task {
+    name: "prefill512",
+    prompt: 512,
+    generate: 0,
+};
+/// Behind so short a prompt that the CPU time of a whole call is that of decoding.
+const DECODE: Task = Task {
+    name: "decode",
+    prompt: 2,
+    generate: 128,
+};
+/// A large model decodes 9 tokens a second in the slowest peer.
+const DECODE_LARGE: Task = Task {
+    name: "decode",
+    prompt: 2,
+    generate: 32,
+};
+
+/// A model and what is measured with it.
+struct Subject {
+    name: &'static str,
+    path: PathBuf,
+    tasks: Vec<Task>,
+    /// Whether load time and memory are measured too.
+    loads: bool,
+}
+
+/// Measures, prints, judges.
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    let bounds = Bounds::read(project)?;
+    let bench = Bench::prepare(project, args)?;
+    let mut report = Report::default();
+    bench.describe(&mut report)?;
+    for subject in bench.subjects()? {
+        bench.compare(&subject, &mut report)?;
+        if subject.loads {
+            bench.loads(&subject, &mut report)?;
+        }
+    }
+    // Before the verdict, so that whoever reads the figures gets them in any case.
+    if args.json {
+        println!("{}", report.json());
+    }
+    if args.threads != 1 {
+        println!("the bounds of budgets.toml are for one thread and were not compared");
+        return Ok(());
+    }
+    report.judge(&bounds)
+}
+
+struct Bench<'a> {
+    project: &'a Project,
+    args: &'a Args,
+    rounds: usize,
+    /// Engines that the chosen comparisons need.
+    engines: Vec<Engine>,
+    wllama: PathBuf,
+    python: PathBuf,
+}
+
+impl<'a> Bench<'a> {
+    /// Builds and installs what the chosen comparisons need.
+    fn prepare(project: &'a Project, args: &'a Args) -> Result<Self> {
+        let mut bench = Self {
+            project,
+            args,
+            rounds: if args.quick { 2 } else { args.rounds.max(1) },
+            engines: Vec::new(),
+            wllama: PathBuf::new(),
+            python: PathBuf::new(),
+        };
+        for subject in ["pocket", "smollm2"] {
+            for (ours, peer) in bench.pairs(subject) {
+                bench.engines.extend([ours, peer]);
+            }
+        }
+        bench.engines.sort_unstable();
+        bench.engines.dedup();
+        ensure!(
+            !bench.engines.is_empty(),
+            "no comparison has that name; they are called PLACE.MODEL: chromium or native, pocket or smollm2"
+        );
+        run_command(cargo_command(project).args([
+            "build",
+            "--release",
+            "--package",
+            "meetara-engine",
+            "--example",
+            "bench_native",
+        ]))?;
+        if bench.has(Engine::Chromium) {
+            let only = vec![wasm::Product::Scalar, wasm::Product::Simd128];
+            wasm::run(
+                project,
+                &wasm::Args {
+                    no_opt: false,
+                    only,
+                },
+            )?;
+        }
+        if bench.has(Engine::Chromium) || bench.has(Engine::Wllama) {
+            tools::ensure_npm(project, &project.root.join("tests/runners"))?;
+        }
+        if bench.has(Engine::Wllama) {
+            bench.wllama = peers::wllama(project)?;
+        }
+        if bench.has(Engine::Llamacpp) {
+            bench.python = peers::llamacpp_python(project)?;
+        }
+        Ok(bench)
+    }
+
+    fn has(&self, engine: Engine) -> bool {
+        self.engines.contains(&engine)
+    }
+
+    /// The comparisons chosen for a model.
+    fn pairs(&self, subject: &str) -> Vec<(Engine, Engine)> {
+        let chosen = |(ours, peer): &(Engine, Engine)| {
+            let name = format!("{}.{subject}.vs_{}", ours.name(), peer.name());
+            self.args
+                .only
+                .as_ref()
+                .is_none_or(|only| name.contains(only.as_str()))
+        };
+        PAIRS.into_iter().filter(chosen).collect()
+    }
+
+    fn subjects(&self) -> Result<Vec<Subject>> {
+        let mut subjects = Vec::new();
+        if !self.pairs("pocket").is_empty() {
+            subjects.push(Subject {
+                name: "pocket",
+                path: self
+                    .project
+                    .root
+                    .join("models/pocket/meetara-pocket-q4_k_m.gguf"),
+                tasks: vec![PREFILL_128, PREFILL_512, DECODE],
+                loads: true,
+            });
+        }
+        if !self.pairs("smollm2").is_empty() {
+            subjects.push(Subject {
+                name: "smollm2",
+                path: models::ensure_smollm2(self.project)?,
+                tasks: vec![PREFILL_128, DECODE_LARGE],
+                loads: false,
+            });
+        }
+        Ok(subjects)
+    }
+
+    /// Date, CPU, sizes and versions.
+    fn describe(&self, report: &mut Report) -> Result<()> {
+        let date = command(self.project, "date").args(["-u", "+%F"]).output();
+        let date = date.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+        report.note("date", &date.unwrap_or_default());
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let value = |name: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(name)?.split_once(": "))
+                .map_or("unknown", |(_, value)| value)
+        };
+        report.note("cpu", value("model name"));
+        let has_avx512 = value("flags").contains("avx512f");
+        report.note("cpu.avx512", if has_avx512 { "yes" } else { "no" });
+        report.set("rounds", self.rounds as f64);
+        report.set("threads", self.args.threads as f64);
+        Ok(())
+    }
+
+    fn start(&self, engine: Engine, subject: &Subject) -> Result<Contestant> {
+        let project = self.project;
+        let release = project.target.join("release/examples");
+        let threads = self.args.threads.to_string();
+        let in_chromium = |name: &str, folder: PathBuf, threads: &str| {
+            let mut node = command(project, "node");
+            node.arg("tests/runners/bench/chromium.mjs");
+            node.arg(name).arg(&subject.path).arg(threads).arg(folder);
+            node
+        };
+        let program: Command = match engine {
+            Engine::Native => {
+                let mut program = command(project, release.join("bench_native"));
+                program.arg("turns").arg(&subject.path);
+                program
+            }
+            Engine::Chromium => in_chromium("meetara", project.root.join("pkg/dist"), "1"),
+            Engine::Wllama => in_chromium("wllama", self.wllama.clone(), &threads),
+            Engine::Llamacpp => {
+                let mut program = command(project, &self.python);
+                program.arg("tests/runners/bench/llamacpp.py");
+                program.arg(&subject.path).arg(&threads);
+                // Threads that spin while they wait would be slower on a busy machine.
+                program.env("OMP_WAIT_POLICY", "PASSIVE");
+                program
+            }
+        };
+        Contestant::start(engine.name(), program)
+            .with_context(|| format!("{} with {}", engine.name(), subject.name))
+    }
+
+    /// Engines of the comparisons chosen for a model, each once.
+    fn contestants(&self, subject: &str) -> Vec<Engine> {
+        let mut engines: Vec<Engine> = self
+            .pairs(subject)
+            .into_iter()
+            .flat_map(|(a, b)| [a, b])
+            .collect();
+        engines.sort_unstable();
+        engines.dedup();
+        engines
+    }
+
+    /// All tasks, all engines in turn.
+    fn compare(&self, subject: &Subject, report: &mut Report) -> Result<()> {
+        let words = Words::of(
+            self.project,
+            &self.project.target.join("release/examples/bench_native"),
+            &subject.path,
+        )?;
+        let mut running = BTreeMap::new();
+        for engine in self.contestants(subject.name) {
+            let contestant = self.start(engine, subject)?;
+            note_versions(engine, &contestant, report);
+            running.insert(engine, contestant);
+        }
+        let shown = |name: &str| format!("{:<24}", format!("{}.{name}", subject.name));
+        for task in &subject.tasks {
+            let turn = words.turn(task.prompt, task.generate, 0.3);
+            let mut taken: BTreeMap<Engine, Vec<Taken>> = BTreeMap::new();
+            for round in 0..=self.rounds {
+                for (engine, contestant) in &mut running {
+                    let turn = contestant.take(&turn)?;
+                    // The first round lets compilers and caches settle.
+                    if round > 0 {
+                        taken.entry(*engine).or_default().push(turn);
+                    }
+                }
+            }
+            let speed = |engine: Engine, of: fn(&Taken) -> f64| {
+                median(taken.get(&engine).into_iter().flatten().map(of))
+            };
+            for (engine, turns) in &taken {
+                let spread: Vec<f64> = turns.iter().map(Taken::per_cpu_s).collect();
+                println!(
+                    "{} {:<9} {:8.1} tokens per CPU second ({:.1} to {:.1}), {:8.1} per second",
+                    shown(task.name),
+                    engine.name(),
+                    speed(*engine, Taken::per_cpu_s),
+                    spread.iter().copied().fold(f64::INFINITY, f64::min),
+                    spread.iter().copied().fold(0.0, f64::max),
+                    speed(*engine, Taken::per_wall_s),
+                );
+                let key = format!("{}.{}.{}", engine.name(), subject.name, task.name);
+                report.set(
+                    format!("{key}_tokens_per_cpu_s"),
+                    speed(*engine, Taken::per_cpu_s),
+                );
+                report.set(
+                    format!("{key}_tokens_per_s"),
+                    speed(*engine, Taken::per_wall_s),
+                );
+            }
+            for (ours, peer) in self.pairs(subject.name) {
+                let ratio = |of: fn(&Taken) -> f64| speed(ours, of) / speed(peer, of);
+                let (cpu, wall) = (ratio(Taken::per_cpu_s), ratio(Taken::per_wall_s));
+                let key = format!(
+                    "{}.{}.{}_vs_{}",
+                    ours.name(),
+                    subject.name,
+                    task.name,
+                    peer.name()
+                );
+                println!("{key}: {cpu:.2} times per CPU second, {wall:.2} per second");
+                report.set(format!("{key}_wall"), wall);
+                report.set(key, cpu);
+            }
+        }
+        Ok(())
+    }
+
+    /// Load times of programs started anew, and memory after a chat of 512 tokens.
+    fn loads(&self, subject: &Subject, report: &mut Report) -> Result<()> {
+        let words = Words::of(
+            self.project,
+            &self.project.target.join("release/examples/bench_native"),
+            &subject.path,
+        )?;
+        let mut chat = words.turn(448, 63, 0.0);
+        chat.prompts.truncate(1);
+        let mut times: BTreeMap<Engine, Vec<(f64, Option<f64>)>> = BTreeMap::new();
+        for _ in 0..self.rounds {
+            for engine in self.contestants(subject.name) {
+                let mut contestant = self.start(engine, subject)?;
+                let ready = &contestant.ready;
+                times
+                    .entry(engine)
+                    .or_default()
+                    .push((ready.load_ms, ready.cold_ms));
+                if engine == Engine::Chromium
+                    && let Some(bytes) = contestant.take(&chat)?.memory_bytes
+                {
+                    report.set(format!("chromium.{}.memory_mb", subject.name), bytes / 1e6);
+                }
+            }
+        }
+        for (engine, times) in &times {
+            let key = format!("{}.{}", engine.name(), subject.name);
+            let load_ms = median(times.iter().map(|time| time.0));
+            report.set(format!("{key}.load_ms"), load_ms);
+            print!("{key}: loads in {load_ms:.1} ms");
+            if times.iter().all(|time| time.1.is_some()) {
+                let cold_ms = median(times.iter().filter_map(|time| time.1));
+                report.set(format!("{key}.cold_start_ms"), cold_ms);
+                print!(", {cold_ms:.1} with the engine's own start");
+            }
+            println!();
+        }
+        if let Some(variant) = report.text("chromium.variant") {
+            let wasm = format!("pkg/dist/{variant}/meetara_browser_bg.wasm");
+            let wasm = self.project.root.join(wasm);
+            let bytes =
+                std::fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
+            report.set("engine.gzip_kb", size::gzip_bytes(&bytes)? as f64 / 1e3);
+        }
+        Ok(())
+    }
+}
+
+fn note_versions(engine: Engine, contestant: &Contestant, report: &mut Report) {
+    let ready = &contestant.ready;
+    let who = match engine {
+        Engine::Llamacpp | Engine::Wllama => format!("peer.{}", engine.name()),
+        _ => engine.name().to_owned(),
+    };
+    report.note(format!("{who}.variant"), &ready.variant);
+    match engine {
+        Engine::Llamacpp => {
+            report.note("peer.llamacpp.version", &ready.version);
+            let has_avx512 = std::fs::read_to_string("/proc/cpuinfo")
+                .is_ok_and(|info| info.contains(" avx512f"));
+            if has_avx512 && !ready.variant.contains("AVX512") {
+                let note = "built without AVX-512, which this CPU has: it could be faster";
+                println!("NOTE: llama.cpp was {note}");
+                report.note("peer.llamacpp.note", note);
+            }
+        }
+        Engine::Wllama => {
+            report.note("peer.wllama.version", peers::WLLAMA);
+            report.note("peer.wllama.llamacpp", &ready.version);
+        }
+        _ => {}
+    }
+    if !ready.browser.is_empty() {
+        report.note("chromium.version", &ready.browser);
+    }
+}

@@ -1,0 +1,63 @@
+//! Fetches the peers into the target's tools folder: nothing of them is in the repository.
+
+use crate::process::{command, run as run_command};
+use crate::project::Project;
+use crate::tools;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// llama.cpp in WebAssembly: the npm package's version.
+pub const WLLAMA: &str = "3.8.1";
+/// llama.cpp itself, with Python's bindings: the PyPI package's version.
+pub const LLAMACPP: &str = "0.3.36";
+
+/// The folder of the npm package `@wllama/wllama`.
+pub fn wllama(project: &Project) -> Result<PathBuf> {
+    let dir = project.tools().join(format!("wllama-{WLLAMA}"));
+    let package = dir.join("node_modules/@wllama/wllama");
+    if !package.join("esm/wasm/wllama.wasm").is_file() {
+        tools::ensure_node()?;
+        println!("installing wllama {WLLAMA} for the comparison");
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
+        std::fs::write(dir.join("package.json"), "{\"private\": true}\n")?;
+        run_command(
+            command(project, "npm")
+                .current_dir(&dir)
+                .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
+                .arg("--ignore-scripts")
+                .arg(format!("@wllama/wllama@{WLLAMA}")),
+        )?;
+    }
+    Ok(package)
+}
+
+/// A Python with llama.cpp: the one that `MEETARA_LLAMACPP_PYTHON` names, or one that is set up here
+/// once, with llama.cpp compiled for this very CPU.
+pub fn llamacpp_python(project: &Project) -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("MEETARA_LLAMACPP_PYTHON") {
+        return Ok(named.into());
+    }
+    let venv = project.tools().join(format!("llamacpp-{LLAMACPP}"));
+    let python = venv.join("bin/python");
+    let ready = Command::new(&python)
+        .args(["-c", "import llama_cpp"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !ready {
+        println!(
+            "building llama.cpp (llama-cpp-python {LLAMACPP}) for the comparison: some minutes, once"
+        );
+        run_command(command(project, "python3").args(["-m", "venv"]).arg(&venv))?;
+        run_command(
+            command(project, &python)
+                .args(["-m", "pip", "install", "--quiet", "--no-cache-dir"])
+                // A prepared package would not use all that this CPU has.
+                .args(["--no-binary", "llama-cpp-python"])
+                .arg(format!("llama-cpp-python=={LLAMACPP}"))
+                .env("CMAKE_ARGS", "-DGGML_NATIVE=ON"),
+        )?;
+    }
+    Ok(python)
+}
