@@ -58,12 +58,14 @@ function serviceWorker() {
       handler(_options, bundle) {
         const hash = createHash("sha256");
         const files = ["./"];
+        const relaxed = [];
         const simd = [];
         const scalar = [];
         for (const [name, item] of Object.entries(bundle).sort(([a], [b]) => (a < b ? -1 : 1))) {
           hash.update(name).update(item.type === "chunk" ? item.code : item.source);
-          // The two engines differ in nothing but their bytes; a browser needs one of them.
-          if (isBuild(item, "simd128")) simd.push(name);
+          // The engines differ in nothing but their bytes; a browser needs one of them.
+          if (isBuild(item, "relaxed")) relaxed.push(name);
+          else if (isBuild(item, "simd128")) simd.push(name);
           else if (isBuild(item, "scalar")) scalar.push(name);
           else if (name !== "index.html") files.push(name);
         }
@@ -76,6 +78,7 @@ function serviceWorker() {
         const source = template
           .replace('"__VERSION__"', JSON.stringify(hash.digest("hex").slice(0, 16)))
           .replace('["__FILES__"]', JSON.stringify(files))
+          .replace('["__RELAXED__"]', JSON.stringify(relaxed))
           .replace('["__SIMD128__"]', JSON.stringify(simd))
           .replace('["__SCALAR__"]', JSON.stringify(scalar));
         this.emitFile({ type: "asset", fileName: "sw.js", source });

@@ -7,7 +7,7 @@
 import { wasmSource } from "#platform";
 
 /** Builds of the engine, the fastest first. */
-export const VARIANTS = ["simd128", "scalar"];
+export const VARIANTS = ["relaxed", "simd128", "scalar"];
 
 /** A module with one function: `i8x16.popcnt(i8x16.splat(0))`. */
 const SIMD128_PROBE = Uint8Array.of(
@@ -17,13 +17,32 @@ const SIMD128_PROBE = Uint8Array.of(
   10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11, // i32.const 0; i8x16.splat; i8x16.popcnt; end
 );
 
+/** A module with one function: `i16x8.relaxed_dot_i8x16_i7x16_s(i8x16.splat(0), i8x16.splat(0))`. */
+const RELAXED_PROBE = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0,
+  1, 5, 1, 96, 0, 1, 123,
+  3, 2, 1, 0,
+  10, 15, 1, 13, 0, 65, 0, 253, 15, 65, 0, 253, 15, 253, 146, 2, 11,
+);
+
+const PROBES = { relaxed: RELAXED_PROBE, simd128: SIMD128_PROBE };
+
+/** The builds that this JavaScript engine accepts, the fastest first. */
+export function supportedVariants() {
+  return VARIANTS.filter((variant) => !PROBES[variant] || WebAssembly.validate(PROBES[variant]));
+}
+
 /** The fastest build that this JavaScript engine accepts. */
 export function pickVariant() {
-  return WebAssembly.validate(SIMD128_PROBE) ? "simd128" : "scalar";
+  return supportedVariants()[0];
 }
 
 // Written out, one address each, so that bundlers find the files.
 const BUILDS = {
+  relaxed: {
+    glue: () => import("../dist/relaxed/meetara_browser.js"),
+    wasm: new URL("../dist/relaxed/meetara_browser_bg.wasm", import.meta.url),
+  },
   simd128: {
     glue: () => import("../dist/simd128/meetara_browser.js"),
     wasm: new URL("../dist/simd128/meetara_browser_bg.wasm", import.meta.url),
@@ -36,7 +55,7 @@ const BUILDS = {
 
 /**
  * Loads one build of the engine; a second call gives the same instance.
- * @param {{ variant?: "simd128" | "scalar" }} [options] `variant` is for tests; without it the fastest is taken
+ * @param {{ variant?: "relaxed" | "simd128" | "scalar" }} [options] `variant` is for tests; without it the fastest is taken
  */
 export async function loadEngine({ variant = pickVariant() } = {}) {
   const build = BUILDS[variant];

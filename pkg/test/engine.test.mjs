@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { VARIANTS, loadEngine, pickVariant } from "../src/engine.js";
+import { VARIANTS, loadEngine, pickVariant, supportedVariants } from "../src/engine.js";
 import { Fnv } from "../../tests/runners/_hash.mjs";
 import { TINY_CONTEXT, tinyBytes, tinyUrl } from "./support.mjs";
 
@@ -15,10 +15,10 @@ function load(engine, bytes) {
 }
 
 describe("engine", () => {
-  test("both builds give the logits of the native engine, bit by bit", async () => {
+  test("all builds give the logits of the native engine, bit by bit", async () => {
     // runtime-wasm/engine/tests/conformance.rs holds the native kernels to the same numbers.
     const { tokens, hashes } = JSON.parse(readFileSync(new URL("hashes.json", tinyUrl), "utf8"));
-    for (const variant of VARIANTS) {
+    for (const variant of supportedVariants()) {
       const engine = await loadEngine({ variant });
       for (const [name, wanted] of Object.entries(hashes)) {
         const model = load(engine, readFileSync(new URL(name, tinyUrl)));
@@ -33,9 +33,9 @@ describe("engine", () => {
     assert.ok(Object.keys(hashes).length > 10);
   });
 
-  test("the logits of both builds are the same bits", async () => {
+  test("the logits of all builds are the same bits", async () => {
     const logits = [];
-    for (const variant of VARIANTS) {
+    for (const variant of supportedVariants()) {
       const engine = await loadEngine({ variant });
       const model = load(engine, tinyBytes);
       const session = model.session();
@@ -45,8 +45,8 @@ describe("engine", () => {
       session.free();
       model.free();
     }
-    assert.equal(logits.length, 2);
-    assert.ok(logits[0].equals(logits[1]));
+    assert.ok(logits.length >= 2);
+    for (const other of logits) assert.ok(other.equals(logits[0]));
   });
 
   test("a step at a time", async () => {
@@ -110,6 +110,9 @@ describe("engine", () => {
   });
 
   test("the fastest build is chosen", () => {
-    assert.equal(pickVariant(), "simd128");
+    // Relaxed SIMD is off in Node 20, on from Node 22.
+    const wanted = Number(process.versions.node.split(".")[0]) >= 22 ? VARIANTS : VARIANTS.slice(1);
+    assert.deepEqual(supportedVariants(), wanted);
+    assert.equal(pickVariant(), wanted[0]);
   });
 });

@@ -6,7 +6,7 @@
 
 import type { ModelInfo } from "./index.js";
 
-export type Variant = "simd128" | "scalar";
+export type Variant = "relaxed" | "simd128" | "scalar";
 
 export interface EngineMessage {
   role: string;

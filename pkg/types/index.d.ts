@@ -80,7 +80,7 @@ export interface LoadOptions {
   /** Ours: the most tokens of context to take memory for. Default: the model's own, at most 4,096. */
   contextMax?: number;
   /** Ours, for tests: the build of the engine. Default: the fastest that runs here. */
-  variant?: "simd128" | "scalar";
+  variant?: "relaxed" | "simd128" | "scalar";
   signal?: AbortSignal;
   monitor?: (monitor: CreateMonitor) => void;
 }
@@ -170,7 +170,7 @@ export class LanguageModel extends EventTarget {
   readonly source: {
     from: "store" | "file" | "network" | "data";
     kept: boolean;
-    variant: "simd128" | "scalar";
+    variant: "relaxed" | "simd128" | "scalar";
   };
   /** Ours: memory of the engine for this model and all its sessions, in bytes. */
   readonly memoryBytes: number;

@@ -1,6 +1,6 @@
 // The tests of the npm package in Node: the Prompt API, OpenAI's shape, sources and bad days.
 //
-// Needs `cargo xtask wasm scalar simd128`.
+// Needs `cargo xtask wasm scalar simd128 relaxed`.
 
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";

@@ -7,11 +7,16 @@
 
 const VERSION = "__VERSION__";
 const FILES = ["__FILES__"];
-/** The two builds of the engine; only the one that runs here is kept. */
+/** The builds of the engine; only the one that runs here is kept. */
+const RELAXED = ["__RELAXED__"];
 const SIMD128 = ["__SIMD128__"];
 const SCALAR = ["__SCALAR__"];
 
-/** A module that holds one SIMD instruction, as in the package's engine.js. */
+/** Modules that hold one instruction each, as in the package's engine.js. */
+const RELAXED_PROBE = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
+  10, 15, 1, 13, 0, 65, 0, 253, 15, 65, 0, 253, 15, 253, 146, 2, 11,
+);
 const SIMD128_PROBE = Uint8Array.of(
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 );
@@ -21,7 +26,8 @@ const CACHE = PREFIX + VERSION;
 
 self.addEventListener("install", (event) => {
   // `reload`: past the HTTP cache, which might still hold the old version.
-  const engine = WebAssembly.validate(SIMD128_PROBE) ? SIMD128 : SCALAR;
+  const simd = WebAssembly.validate(SIMD128_PROBE) ? SIMD128 : SCALAR;
+  const engine = WebAssembly.validate(RELAXED_PROBE) ? RELAXED : simd;
   const requests = [...FILES, ...engine].map((file) => new Request(file, { cache: "reload" }));
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(requests)));
 });

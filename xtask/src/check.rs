@@ -36,11 +36,14 @@ pub fn clippy_native(project: &Project) -> Result<()> {
 /// Clippy over the members that are built for WebAssembly, with SIMD as they are shipped.
 pub fn clippy_wasm(project: &Project) -> Result<()> {
     tools::ensure_wasm_target(project)?;
-    let mut clippy = wasm::command(project, "clippy", wasm::Features::Simd128);
-    for member in WASM_MEMBERS {
-        clippy.args(["--package", member]);
+    for features in [wasm::Features::Simd128, wasm::Features::Relaxed] {
+        let mut clippy = wasm::command(project, "clippy", features);
+        for member in WASM_MEMBERS {
+            clippy.args(["--package", member]);
+        }
+        run_command(clippy.args(["--", "-D", "warnings"]))?;
     }
-    run_command(clippy.args(["--", "-D", "warnings"]))
+    Ok(())
 }
 
 /// Licences, bans and sources of all dependencies, when cargo-deny is installed.

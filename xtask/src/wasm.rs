@@ -4,8 +4,9 @@
 //! |---|---|---|---|
 //! | browser bundle for every engine | browser | none | `pkg/dist/scalar/` |
 //! | browser bundle with SIMD | browser | simd128 | `pkg/dist/simd128/` |
-//! | module for the wasmtime host | component | simd128 | `<target>/wasm/meetara_component.wasm` |
-//! | Cloudflare Worker | edge | simd128 | `host/edge/dist/` |
+//! | browser bundle with relaxed SIMD | browser | simd128, relaxed-simd | `pkg/dist/relaxed/` |
+//! | module for the wasmtime host | component | relaxed | `<target>/wasm/meetara_component.wasm` |
+//! | Cloudflare Worker | edge | relaxed | `host/edge/dist/` |
 //!
 //! Cargo decides whether a crate is compiled again; the steps after it are skipped when their
 //! input and settings hash to what they were (`<target>/wasm/stamps`).
@@ -41,6 +42,8 @@ pub enum Product {
     Scalar,
     /// The browser bundle with SIMD
     Simd128,
+    /// The browser bundle with relaxed SIMD
+    Relaxed,
     /// The module that the native host runs in wasmtime
     Component,
     /// The Cloudflare Worker
@@ -52,6 +55,7 @@ pub enum Product {
 pub enum Features {
     Scalar,
     Simd128,
+    Relaxed,
 }
 
 /// Builds the products asked for, all by default.
@@ -60,6 +64,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     for product in [
         Product::Scalar,
         Product::Simd128,
+        Product::Relaxed,
         Product::Component,
         Product::Edge,
     ] {
@@ -72,10 +77,11 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 
 fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
     match product {
-        Product::Scalar | Product::Simd128 => {
+        Product::Scalar | Product::Simd128 | Product::Relaxed => {
             let (features, name) = match product {
                 Product::Scalar => (Features::Scalar, "scalar"),
-                _ => (Features::Simd128, "simd128"),
+                Product::Simd128 => (Features::Simd128, "simd128"),
+                _ => (Features::Relaxed, "relaxed"),
             };
             let input = cargo::build(project, "meetara-browser", features)?;
             let job = bindgen::Job {
@@ -89,7 +95,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
             bindgen::run(project, &job)
         }
         Product::Component => {
-            let input = cargo::build(project, "meetara-component", Features::Simd128)?;
+            let input = cargo::build(project, "meetara-component", Features::Relaxed)?;
             let output = component_path(project);
             // An unchanged file keeps its time stamp, so that nothing downstream is built again.
             let bytes = std::fs::read(&input)
@@ -106,7 +112,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
             Ok(())
         }
         Product::Edge => {
-            let input = cargo::build(project, "meetara-edge", Features::Simd128)?;
+            let input = cargo::build(project, "meetara-edge", Features::Relaxed)?;
             let job = bindgen::Job {
                 name: "edge".to_owned(),
                 input,

@@ -8,7 +8,8 @@
 //! ```
 
 use meetara_engine::kernels::dispatch::Product;
-use meetara_engine::kernels::{Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUM_LEN, scalar};
+use meetara_engine::kernels::layout::{GROUP, weave};
+use meetara_engine::kernels::{Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUMS, Weights, scalar};
 use meetara_format::GgmlType;
 
 /// A small generator of bits (splitmix64), the same on every machine.
@@ -149,7 +150,13 @@ fn weights(bits: &mut Bits, ty: GgmlType, n: usize, kind: Data) -> Vec<u8> {
         let start = bytes.len();
         bytes.extend(block);
         for &at in scales_at(ty) {
-            let scale = half::f16::from_f32(floats(bits, 1, kind)[0] * 0.01);
+            // Weaving refuses scales that are not finite.
+            let scale = floats(bits, 1, kind)[0] * 0.01;
+            let scale = half::f16::from_f32(if scale.is_nan() {
+                0.0
+            } else {
+                scale.clamp(-6e4, 6e4)
+            });
             bytes[start + at..start + at + 2].copy_from_slice(&scale.to_le_bytes());
         }
     }
@@ -175,7 +182,7 @@ struct Quantized {
     quants: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<i32>,
-    sums_16: Vec<i16>,
+    sums_k: Vec<i16>,
 }
 
 impl Quantized {
@@ -189,7 +196,7 @@ impl Quantized {
             quants: vec![0; x.len()],
             scales: vec![0.0; blocks * stride],
             sums: vec![0; blocks * stride],
-            sums_16: vec![0; x.len() / SUM_LEN],
+            sums_k: vec![0; x.len() / block_len * SUMS],
         };
         for c in 0..columns {
             let (x, quants) = (&x[c * len..][..len], &mut q.quants[c * len..][..len]);
@@ -197,7 +204,7 @@ impl Quantized {
             if block_len == Q8_LEN {
                 (kernels.quantize_q8)(x, quants, scales, &mut q.sums[c..], stride);
             } else {
-                let sums = &mut q.sums_16[c * len / SUM_LEN..][..len / SUM_LEN];
+                let sums = &mut q.sums_k[c * blocks * SUMS..][..blocks * SUMS];
                 (kernels.quantize_q8k)(x, quants, scales, sums, stride);
             }
         }
@@ -220,7 +227,7 @@ impl Quantized {
             stride: self.stride,
             quants: &self.quants,
             scales: &self.scales,
-            sums: &self.sums_16,
+            sums: &self.sums_k,
         }
     }
 }
@@ -242,6 +249,17 @@ fn product(
     } else {
         Q8_LEN
     };
+    let mut woven = w.to_vec();
+    let row_bytes = ty.row_bytes(len).unwrap();
+    let tail = if ty.is_quantized() {
+        weave(ty, &mut woven, row_bytes).unwrap()
+    } else {
+        Vec::new()
+    };
+    let weights = Weights {
+        groups: &woven[..rows / GROUP * GROUP * row_bytes],
+        tail: &tail,
+    };
     match kernels.product(ty).unwrap() {
         Product::F32(p) if matvec => {
             for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(rows)) {
@@ -253,20 +271,20 @@ fn product(
             let q = Quantized::new(kernels, block_len, x, len);
             if matvec {
                 for (c, out) in out.chunks_exact_mut(rows).enumerate() {
-                    (p.matvec)(w, q.q8().column(c), out);
+                    (p.matvec)(weights, q.q8().column(c), out);
                 }
             } else {
-                (p.matmul)(w, q.q8(), &mut out);
+                (p.matmul)(weights, q.q8(), &mut out);
             }
         }
         Product::Q8K(p) => {
             let q = Quantized::new(kernels, block_len, x, len);
             if matvec {
                 for (c, out) in out.chunks_exact_mut(rows).enumerate() {
-                    (p.matvec)(w, q.q8k().column(c), out);
+                    (p.matvec)(weights, q.q8k().column(c), out);
                 }
             } else {
-                (p.matmul)(w, q.q8k(), &mut out);
+                (p.matmul)(weights, q.q8k(), &mut out);
             }
         }
     }
@@ -334,7 +352,7 @@ fn quantised_activations_are_the_same() {
                     let what = format!("{} {kind:?} {block_len}", kernels.name);
                     assert_eq!(wanted.quants, found.quants, "{what}");
                     assert_eq!(wanted.sums, found.sums, "{what}");
-                    assert_eq!(wanted.sums_16, found.sums_16, "{what}");
+                    assert_eq!(wanted.sums_k, found.sums_k, "{what}");
                     assert_same(&what, &wanted.scales, &found.scales);
                 }
             }

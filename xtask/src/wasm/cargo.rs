@@ -13,6 +13,7 @@ impl Features {
         match self {
             Self::Scalar => "scalar",
             Self::Simd128 => "simd128",
+            Self::Relaxed => "relaxed",
         }
     }
 
@@ -21,6 +22,7 @@ impl Features {
         match self {
             Self::Scalar => &[],
             Self::Simd128 => &["-C", "target-feature=+simd128"],
+            Self::Relaxed => &["-C", "target-feature=+simd128,+relaxed-simd"],
         }
     }
 }

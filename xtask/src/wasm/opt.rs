@@ -8,10 +8,11 @@ use std::path::Path;
 
 /// The features that browsers and workerd have. Never `--all-features`: with it wasm-opt writes
 /// encodings that Chromium refuses.
-const FLAGS: [&str; 11] = [
+const FLAGS: [&str; 12] = [
     "-O3",
     "--converge",
     "--enable-simd",
+    "--enable-relaxed-simd",
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",
     "--enable-nontrapping-float-to-int",

@@ -41,7 +41,7 @@ pub fn component() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .parent()
             .expect("cargo's folder for tests lies in the target folder")
-            .join("wasm/simd128");
+            .join("wasm/relaxed");
         let status = Command::new(env!("CARGO"))
             .current_dir(root())
             .args(["build", "--quiet", "--profile", "wasm"])
@@ -52,7 +52,7 @@ pub fn component() -> &'static Path {
                 "meetara-component",
             ])
             .env("CARGO_TARGET_DIR", &target)
-            .env("RUSTFLAGS", "-C target-feature=+simd128")
+            .env("RUSTFLAGS", "-C target-feature=+simd128,+relaxed-simd")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .status()
             .expect("cargo starts");

@@ -6,26 +6,26 @@
 
 use meetara_format::GgmlType;
 
-use super::{Q8, Q8K, scalar};
+use super::{Q8, Q8K, Weights, scalar};
 
 /// Products of one type of weights in blocks of 32.
 #[derive(Clone, Copy, Debug)]
 pub struct ProductQ8 {
     /// `f(weights, x, out)`, one vector: `out` is (rows).
-    pub matvec: fn(&[u8], Q8<'_>, &mut [f32]),
+    pub matvec: fn(Weights<'_>, Q8<'_>, &mut [f32]),
     /// `f(weights, x, out)`, any number of vectors: `out` is (columns, rows).
     /// A block of weights is unpacked once for several columns.
-    pub matmul: fn(&[u8], Q8<'_>, &mut [f32]),
+    pub matmul: fn(Weights<'_>, Q8<'_>, &mut [f32]),
 }
 
 /// Products of one type of weights in blocks of 256.
 #[derive(Clone, Copy, Debug)]
 pub struct ProductQ8K {
     /// `f(weights, x, out)`, one vector: `out` is (rows).
-    pub matvec: fn(&[u8], Q8K<'_>, &mut [f32]),
+    pub matvec: fn(Weights<'_>, Q8K<'_>, &mut [f32]),
     /// `f(weights, x, out)`, any number of vectors: `out` is (columns, rows).
     /// A block of weights is unpacked once for several columns.
-    pub matmul: fn(&[u8], Q8K<'_>, &mut [f32]),
+    pub matmul: fn(Weights<'_>, Q8K<'_>, &mut [f32]),
 }
 
 /// Products of one float type with `f32` activations.

@@ -32,19 +32,25 @@
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 pub mod dispatch;
+pub mod layout;
 pub mod math;
 pub mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub mod simd128;
 
 pub use dispatch::Kernels;
+pub use layout::{GROUP, Weights};
 
 /// Activations of a K-quant weight share a scale in blocks of this many.
 pub const Q8K_LEN: usize = 256;
 /// Activations of any other quantised weight share a scale in blocks of this many.
 pub const Q8_LEN: usize = 32;
-/// The sums of [`Q8K`] run over this many values.
+/// The finer sums of [`Q8K`] run over this many values.
 pub const SUM_LEN: usize = 16;
+/// Sums to a block of [`Q8K`]: 16 over 16 values each, then 8 over 32 each.
+pub const SUMS: usize = 24;
+/// Where those over 32 values begin.
+pub const SUMS_32: usize = 16;
 /// Fast products take this many columns at once and read scales in such
 /// groups, so the stride of scales is a multiple of it.
 pub const COLUMN_TILE: usize = 8;
@@ -77,8 +83,27 @@ pub struct Q8K<'a> {
     pub quants: &'a [i8],
     /// What one step is worth: (len / 256, stride).
     pub scales: &'a [f32],
-    /// Sums of runs of 16 values: (columns, len / 16).
+    /// Of each block 16 sums of runs of 16 values, then 8 of runs of 32, both in the order
+    /// of [`sum_place`]: (columns, len / 256, 24).
     pub sums: &'a [i16],
+}
+
+/// Where run `i` is among the sums: of each four 0, 2, 1, 3, so that even
+/// runs are next to one another, and odd ones.
+#[must_use]
+pub const fn sum_place(i: usize) -> usize {
+    i & !3 | [0, 2, 1, 3][i & 3]
+}
+
+/// The sums of one block of [`Q8K`] from those of its 16 runs.
+#[must_use]
+pub(crate) fn arrange_sums(runs: [i16; Q8K_LEN / SUM_LEN]) -> [i16; SUMS] {
+    let mut sums = [0; SUMS];
+    for (i, run) in runs.into_iter().enumerate() {
+        sums[sum_place(i)] = run;
+        sums[SUMS_32 + sum_place(i / 2)] += run;
+    }
+    sums
 }
 
 impl<'a> Q8<'a> {
@@ -100,6 +125,7 @@ impl<'a> Q8<'a> {
     }
 
     /// Asserts that the slices hold what the shapes promise.
+    #[inline(never)]
     pub(crate) fn check(&self) {
         check_blocks(
             self.len,
@@ -122,7 +148,7 @@ impl<'a> Q8K<'a> {
     /// Vector `column` alone.
     #[must_use]
     pub fn column(&self, column: usize) -> Q8K<'a> {
-        let sums = self.len / SUM_LEN;
+        let sums = self.len / Q8K_LEN * SUMS;
         Q8K {
             quants: &self.quants[column * self.len..][..self.len],
             scales: &self.scales[column..],
@@ -132,6 +158,7 @@ impl<'a> Q8K<'a> {
     }
 
     /// Asserts that the slices hold what the shapes promise.
+    #[inline(never)]
     pub(crate) fn check(&self) {
         check_blocks(
             self.len,
@@ -140,7 +167,7 @@ impl<'a> Q8K<'a> {
             self.stride,
             self.scales.len(),
         );
-        assert_eq!(self.sums.len(), self.quants.len() / SUM_LEN);
+        assert_eq!(self.sums.len(), self.quants.len() / Q8K_LEN * SUMS);
     }
 }
 

@@ -102,6 +102,31 @@ impl Llama {
         &self.rope
     }
 
+    /// Brings the weights in `file` into the order that the kernels take.
+    ///
+    /// # Errors
+    /// Names the first block whose scale is no finite number.
+    pub(crate) fn weave(&mut self, file: &mut [u8]) -> Result<()> {
+        self.token_embd.weave(file)?;
+        if let Some(output) = &mut self.output {
+            output.weight.weave(file)?;
+        }
+        for layer in &mut self.layers {
+            for linear in [
+                &mut layer.attn_q,
+                &mut layer.attn_k,
+                &mut layer.attn_v,
+                &mut layer.attn_output,
+                &mut layer.ffn_gate,
+                &mut layer.ffn_up,
+                &mut layer.ffn_down,
+            ] {
+                linear.weight.weave(file)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Evaluates `tokens`, at most [`COLUMNS_MAX`], at positions `first..`,
     /// after which `cache` holds their keys and values. Logits come from
     /// [`Self::logits`].

@@ -25,7 +25,7 @@ const ARRAY_KEPT_MAX: usize = 64;
 /// A loaded model. Sessions share it; it never changes.
 #[derive(Debug)]
 pub struct Model {
-    /// The whole file. Weights are used where they lie in it.
+    /// The whole file. Weights are used where they lie in it, brought there into the kernels' order.
     file: Vec<u8>,
     gguf: Gguf,
     config: Config,
@@ -53,9 +53,9 @@ impl Model {
     ///
     /// # Errors
     /// Those of [`Self::load`].
-    pub fn load_with(bytes: Vec<u8>, kernels: Kernels) -> Result<Self> {
+    pub fn load_with(mut bytes: Vec<u8>, kernels: Kernels) -> Result<Self> {
         let mut gguf = Gguf::parse(&bytes, bytes.len() as u64)?;
-        let (config, llama) = {
+        let (config, mut llama) = {
             let mut tensors = tensors::Tensors::new(&gguf, &bytes, &kernels);
             let architecture = gguf.get_str("general.architecture")?;
             // Another architecture has other tensors: say that, not that ours are missing.
@@ -83,6 +83,7 @@ impl Model {
             )));
         }
         let chat_template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
+        llama.weave(&mut bytes)?;
         gguf.metadata.retain(|(_, value)| !is_long(value));
         Ok(Self {
             file: bytes,

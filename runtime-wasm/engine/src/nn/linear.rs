@@ -1,8 +1,8 @@
 //! Matrix times vectors: `y[c] = W x[c] + b`.
 //!
-//! The weights stay where they lie in the file. [`Matrix`] alone knows how its
-//! rows are laid out there, so that a faster layout is a change in this file
-//! and in the kernels.
+//! The weights stay where they lie in the file, but quantised rows are woven
+//! together there, eight by eight ([`layout`]). [`Matrix`] alone knows it: it
+//! weaves when a model is loaded, and hands single rows out as the file had them.
 
 use std::ops::Range;
 
@@ -12,7 +12,8 @@ use super::lora::Mix;
 use super::memory;
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Product;
-use crate::kernels::{COLUMN_TILE, Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUM_LEN};
+use crate::kernels::layout::{self, GROUP, Weights};
+use crate::kernels::{COLUMN_TILE, Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUMS};
 
 /// A weight matrix (n_out, n_in) inside a file.
 #[derive(Clone, Debug)]
@@ -23,10 +24,12 @@ pub struct Matrix {
     pub n_in: usize,
     /// How many rows.
     pub n_out: usize,
-    /// Where the rows lie in the file, one after the other.
+    /// Where the rows lie in the file.
     range: Range<usize>,
     row_bytes: usize,
     product: Product,
+    /// The rows beyond the last eight, woven; empty when there are none.
+    tail: Vec<u8>,
 }
 
 impl Matrix {
@@ -37,6 +40,8 @@ impl Matrix {
     /// [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel) when the range is not
     /// exactly that matrix, [`ErrorKind::UnsupportedModel`](crate::ErrorKind::UnsupportedModel)
     /// when there are no kernels for the type.
+    ///
+    /// [`Self::weave`] has to follow before the matrix is used.
     pub fn new(
         kernels: &Kernels,
         name: &str,
@@ -63,6 +68,7 @@ impl Matrix {
                     range,
                     row_bytes,
                     product,
+                    tail: Vec::new(),
                 })
             }
             _ => Err(Error::invalid_model(format!(
@@ -79,36 +85,93 @@ impl Matrix {
         self.range.len()
     }
 
-    /// The rows in `file`, the file that the matrix was made for.
+    /// Brings the rows into the order that products take. Once for each matrix; `file` is the
+    /// file that it was made for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel) when a scale is infinite or NaN.
+    pub fn weave(&mut self, file: &mut [u8]) -> Result<()> {
+        if layout::is_woven(self.ty) {
+            let rows = &mut file[self.range.clone()];
+            self.tail = layout::weave(self.ty, rows, self.row_bytes).map_err(|place| {
+                Error::invalid_model(format!(
+                    "in the {} weights at byte {} of the file {place}; the file is damaged",
+                    self.ty, self.range.start
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
     fn rows<'f>(&self, file: &'f [u8]) -> &'f [u8] {
         &file[self.range.clone()]
+    }
+
+    fn weights<'f>(&'f self, file: &'f [u8]) -> Weights<'f> {
+        let full = self.n_out / GROUP * GROUP * self.row_bytes;
+        Weights {
+            groups: &self.rows(file)[..full],
+            tail: &self.tail,
+        }
+    }
+
+    /// Calls `on_block` with every block of row `row` as the file had it.
+    fn for_each_block(&self, file: &[u8], row: usize, mut on_block: impl FnMut(usize, &[u8])) {
+        assert!(row < self.n_out);
+        let bytes = self.ty.block_bytes();
+        if layout::is_woven(self.ty) {
+            let mut block = [0; layout::BLOCK_BYTES_MAX];
+            let block = &mut block[..bytes];
+            let group = self
+                .weights(file)
+                .group(row / GROUP, GROUP * self.row_bytes);
+            for (index, woven) in group.chunks_exact(GROUP * bytes).enumerate() {
+                layout::unweave_block(self.ty, woven, row % GROUP, block);
+                on_block(index, block);
+            }
+        } else {
+            let row = &self.rows(file)[row * self.row_bytes..][..self.row_bytes];
+            on_block(0, row);
+        }
+    }
+
+    /// Row `row` as the file had it, appended to `out`.
+    pub fn append_row(&self, file: &[u8], row: usize, out: &mut Vec<u8>) {
+        self.for_each_block(file, row, |_, block| out.extend_from_slice(block));
     }
 
     /// Row `row` as `f32`: `out` is (n_in).
     pub fn dequantize_row(&self, file: &[u8], row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.n_in);
-        let row = &self.rows(file)[row * self.row_bytes..][..self.row_bytes];
-        match self.ty {
-            GgmlType::F32 => block::f32::dequantize_row(row, out),
-            GgmlType::F16 => block::f16::dequantize_row(row, out),
-            GgmlType::BF16 => block::bf16::dequantize_row(row, out),
-            GgmlType::Q4_0 => block::q4_0::dequantize_row(row, out),
-            GgmlType::Q4_1 => block::q4_1::dequantize_row(row, out),
-            GgmlType::Q5_0 => block::q5_0::dequantize_row(row, out),
-            GgmlType::Q5_1 => block::q5_1::dequantize_row(row, out),
-            GgmlType::Q8_0 => block::q8_0::dequantize_row(row, out),
-            GgmlType::Q4_K => block::q4_k::dequantize_row(row, out),
-            GgmlType::Q5_K => block::q5_k::dequantize_row(row, out),
-            GgmlType::Q6_K => block::q6_k::dequantize_row(row, out),
-            // `new` takes no type without kernels, and these are all that have some.
-            _ => out.fill(f32::NAN),
-        }
+        let len = if layout::is_woven(self.ty) {
+            self.ty.block_len()
+        } else {
+            self.n_in
+        };
+        self.for_each_block(file, row, |index, block| {
+            let out = &mut out[index * len..][..len];
+            match self.ty {
+                GgmlType::F32 => block::f32::dequantize_row(block, out),
+                GgmlType::F16 => block::f16::dequantize_row(block, out),
+                GgmlType::BF16 => block::bf16::dequantize_row(block, out),
+                GgmlType::Q4_0 => block::q4_0::dequantize_row(block, out),
+                GgmlType::Q4_1 => block::q4_1::dequantize_row(block, out),
+                GgmlType::Q5_0 => block::q5_0::dequantize_row(block, out),
+                GgmlType::Q5_1 => block::q5_1::dequantize_row(block, out),
+                GgmlType::Q8_0 => block::q8_0::dequantize_row(block, out),
+                GgmlType::Q4_K => block::q4_k::dequantize_row(block, out),
+                GgmlType::Q5_K => block::q5_k::dequantize_row(block, out),
+                GgmlType::Q6_K => block::q6_k::dequantize_row(block, out),
+                // `new` takes no type without kernels, and these are all that have some.
+                _ => out.fill(f32::NAN),
+            }
+        });
     }
 
     /// `out[c] = W x[c]`: `out` is (C, n_out).
     pub fn forward(&self, kernels: &Kernels, file: &[u8], x: &mut Input<'_>, out: &mut [f32]) {
         assert_eq!(x.len, self.n_in);
-        let weights = self.rows(file);
+        let weights = self.weights(file);
         let one = x.columns() == 1;
         match self.product {
             Product::Q8(product) => {
@@ -119,8 +182,10 @@ impl Matrix {
                 let x = x.q8k(kernels);
                 (if one { product.matvec } else { product.matmul })(weights, x, out);
             }
-            Product::F32(product) if one => (product.matvec)(weights, x.values, out),
-            Product::F32(product) => (product.matmul)(weights, x.len, x.values, out),
+            Product::F32(product) if one => (product.matvec)(self.rows(file), x.values, out),
+            Product::F32(product) => {
+                (product.matmul)(self.rows(file), x.len, x.values, out);
+            }
         }
     }
 }
@@ -159,8 +224,8 @@ pub struct QuantStore {
     scales: Vec<f32>,
     /// Of blocks of 32: (blocks, stride)
     sums: Vec<i32>,
-    /// Of 16 values each, for blocks of 256: (C, len / 16)
-    sums_16: Vec<i16>,
+    /// Of blocks of 256: (C, len / 256, 24)
+    sums_k: Vec<i16>,
     /// Added by every [`Linear`].
     pub adapters: Mix,
 }
@@ -178,7 +243,7 @@ impl QuantStore {
             quants: memory::zeroed(values, what)?,
             scales: memory::zeroed(blocks, what)?,
             sums: memory::zeroed(blocks, what)?,
-            sums_16: memory::zeroed(values / SUM_LEN, what)?,
+            sums_k: memory::zeroed(values / Q8K_LEN * SUMS, what)?,
             adapters: Mix::default(),
         })
     }
@@ -186,7 +251,7 @@ impl QuantStore {
     /// Bytes of the buffers.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.quants.len() + 4 * (self.scales.len() + self.sums.len()) + 2 * self.sums_16.len()
+        self.quants.len() + 4 * (self.scales.len() + self.sums.len()) + 2 * self.sums_k.len()
     }
 }
 
@@ -260,11 +325,11 @@ impl<'a> Input<'a> {
         let QuantStore {
             quants,
             scales,
-            sums_16,
+            sums_k,
             ..
         } = &mut *self.store;
         if self.held != Some(Q8K_LEN) {
-            let sums = sums_16.chunks_exact_mut(self.len / SUM_LEN);
+            let sums = sums_k.chunks_exact_mut(self.len / Q8K_LEN * SUMS);
             let outputs = quants.chunks_exact_mut(self.len).zip(sums);
             let vectors = self.values.chunks_exact(self.len).zip(outputs);
             for (column, (x, (quants, sums))) in vectors.enumerate() {
@@ -277,7 +342,7 @@ impl<'a> Input<'a> {
             stride,
             quants: &quants[..n],
             scales: &scales[..blocks],
-            sums: &sums_16[..n / SUM_LEN],
+            sums: &sums_k[..n / Q8K_LEN * SUMS],
         }
     }
 }

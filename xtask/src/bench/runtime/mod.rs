@@ -175,7 +175,11 @@ impl<'a> Bench<'a> {
             "bench_native",
         ]))?;
         if bench.has(Engine::Chromium) {
-            let only = vec![wasm::Product::Scalar, wasm::Product::Simd128];
+            let only = vec![
+                wasm::Product::Scalar,
+                wasm::Product::Simd128,
+                wasm::Product::Relaxed,
+            ];
             wasm::run(
                 project,
                 &wasm::Args {

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::math::round_half_even;
 use crate::scalar::block_scales;
-use crate::{Q8_LEN, Q8K_LEN, SUM_LEN};
+use crate::{Q8_LEN, Q8K_LEN, SUM_LEN, SUMS, arrange_sums};
 
 /// The largest |x| of a block, as its bits.
 #[inline]
@@ -104,15 +104,15 @@ pub(super) fn quantize_q8k(
     x: &[f32],
     quants: &mut [i8],
     scales: &mut [f32],
-    sums_16: &mut [i16],
+    block_sums: &mut [i16],
     stride: usize,
 ) {
     assert!(x.len().is_multiple_of(Q8K_LEN) && quants.len() == x.len());
-    assert_eq!(sums_16.len(), x.len() / SUM_LEN);
+    assert_eq!(block_sums.len(), x.len() / Q8K_LEN * SUMS);
     let outputs = quants
         .chunks_exact_mut(Q8K_LEN)
-        .zip(sums_16.chunks_exact_mut(Q8K_LEN / SUM_LEN));
-    for (block, (x, (quants, sums_16))) in x.chunks_exact(Q8K_LEN).zip(outputs).enumerate() {
+        .zip(block_sums.as_chunks_mut().0);
+    for (block, (x, (quants, block_sums))) in x.chunks_exact(Q8K_LEN).zip(outputs).enumerate() {
         let (step, inverse) = block_scales(largest_bits(x));
         scales[block * stride] = step;
         let runs = x
@@ -120,10 +120,12 @@ pub(super) fn quantize_q8k(
             .0
             .iter()
             .zip(quants.as_chunks_mut::<32>().0);
-        for ((x, quants), pair) in runs.zip(sums_16.as_chunks_mut::<2>().0) {
+        let mut run_sums = [0; Q8K_LEN / SUM_LEN];
+        for ((x, quants), pair) in runs.zip(run_sums.as_chunks_mut::<2>().0) {
             let bytes = bytes(x, inverse);
             store(bytes, quants);
             *pair = sums(bytes).map(|sum| sum as i16);
         }
+        *block_sums = arrange_sums(run_sums);
     }
 }

@@ -2,19 +2,6 @@
 
 use std::arch::x86_64::*;
 
-/// Lane `i` of the result is the sum of all lanes of `parts[i]`. Exact, so any order will do.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-pub(super) fn sum_each(parts: [__m256i; 8]) -> __m256i {
-    let [a, b, c, d, e, f, g, h] = parts;
-    // In each half: sums of quarters of a, b, c, d, then of all four together.
-    let abcd = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-    let efgh = _mm256_hadd_epi32(_mm256_hadd_epi32(e, f), _mm256_hadd_epi32(g, h));
-    let low = _mm256_permute2x128_si256::<0x20>(abcd, efgh);
-    let high = _mm256_permute2x128_si256::<0x31>(abcd, efgh);
-    _mm256_add_epi32(low, high)
-}
-
 /// Lane `i` of the result is the fold of `parts[i]`:
 /// `((0+4) + (2+6)) + ((1+5) + (3+7))`, in that order.
 #[inline]
@@ -50,38 +37,4 @@ pub(super) fn lanes(x: __m256) -> [f32; 8] {
     // SAFETY: `lanes` has room for eight floats, and any alignment will do.
     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), x) };
     lanes
-}
-
-/// The IEEE halves at `at[i] + offset` as floats.
-///
-/// # Safety
-/// Two bytes can be read at each of these places.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-pub(super) unsafe fn halves(at: [*const u8; 8], offset: usize) -> __m256 {
-    // SAFETY: the caller's promise.
-    let [a, b, c, d, e, f, g, h] =
-        at.map(|at| unsafe { at.add(offset).cast::<i16>().read_unaligned() });
-    _mm256_cvtph_ps(_mm_setr_epi16(a, b, c, d, e, f, g, h))
-}
-
-/// The IEEE half at `at` in every lane, as a float.
-///
-/// # Safety
-/// Two bytes can be read there.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-pub(super) unsafe fn half(at: *const u8) -> __m256 {
-    // SAFETY: the caller's promise.
-    let bits = unsafe { at.cast::<i16>().read_unaligned() };
-    _mm256_cvtph_ps(_mm_set1_epi16(bits))
-}
-
-/// Columns of a tile and how a product of `columns` is cut into them: the
-/// first column of each tile and how many of its eight are real. Fewer than
-/// three left over are better served one by one (`matvec`).
-pub(super) fn tiles(columns: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..columns)
-        .step_by(8)
-        .map(move |first| (first, (columns - first).min(8)))
 }

@@ -21,6 +21,7 @@
 use meetara_format::block;
 
 use super::{Activations, Block, f16_at};
+use crate::{SUMS_32, sum_place};
 
 pub(super) struct Q4K;
 pub(super) struct Q5K;
@@ -42,10 +43,7 @@ fn scale_min(packed: &[u8], j: usize) -> (i32, i32) {
 /// Sum over sub-blocks of min x sum of the activations.
 fn dot_mins(packed: &[u8], x: Activations<'_, &[i16]>) -> i32 {
     (0..8)
-        .map(|j| {
-            let sum = i32::from(x.sums[2 * j]) + i32::from(x.sums[2 * j + 1]);
-            scale_min(packed, j).1 * sum
-        })
+        .map(|j| scale_min(packed, j).1 * i32::from(x.sums[SUMS_32 + sum_place(j)]))
         .sum()
 }
 

@@ -10,7 +10,9 @@ mod quantize;
 mod vector;
 
 use super::dispatch::Kernels;
-use super::{Q8, Q8_LEN, Q8K, Q8K_LEN, SUM_LEN, check_product};
+use super::layout::{GROUP, Weights, unweave_block};
+use super::{Q8, Q8K, SUMS};
+use meetara_format::GgmlType;
 
 pub use float::{
     fold, matmul_bf16_f32, matmul_f16_f32, matmul_f32_f32, matvec_bf16_f32, matvec_f16_f32,
@@ -44,56 +46,67 @@ trait Block<S> {
     fn contribution(weights: &[u8], x: Activations<'_, S>) -> f32;
 }
 
-/// `out[row] = weights[row] . x`: `weights` (rows, x.len), `x` one vector, `out` (rows).
-fn matvec_q8<B: Block<i32>>(weights: &[u8], x: Q8<'_>, out: &mut [f32]) {
-    x.check();
-    assert_eq!(x.columns(), 1, "matvec takes one vector");
-    let row_bytes = x.len / B::LEN * B::BYTES;
-    check_product(weights, row_bytes, 1, out);
-    for (row, y) in weights.chunks_exact(row_bytes).zip(out) {
+/// `out[row] = weights[row] . x`: `weights` (rows, x.len) woven, `x` one vector, `out` (rows).
+/// Each block is brought back to the order of a file first: that order is what types are defined in.
+fn matvec<'a, S, B: Block<S>>(
+    ty: GgmlType,
+    weights: Weights<'_>,
+    len: usize,
+    out: &mut [f32],
+    activations: impl Fn(usize) -> Activations<'a, S>,
+) {
+    let blocks = len / B::LEN;
+    weights.check(B::BYTES, blocks, 1, out);
+    let (mut scratch, block_bytes) = ([0; 256], GROUP * B::BYTES);
+    for (row, y) in out.iter_mut().enumerate() {
+        let group = weights.group(row / GROUP, blocks * block_bytes);
         *y = 0.0;
-        for (block, weights) in row.chunks_exact(B::BYTES).enumerate() {
-            let x = Activations {
-                quants: &x.quants[block * B::LEN..][..B::LEN],
-                scale: x.scales[block * x.stride],
-                sums: x.sums[block * x.stride],
-            };
-            *y += B::contribution(weights, x);
+        for (block, woven) in group.chunks_exact(block_bytes).enumerate() {
+            let weights = &mut scratch[..B::BYTES];
+            unweave_block(ty, woven, row % GROUP, weights);
+            *y += B::contribution(weights, activations(block));
         }
     }
 }
 
-/// The same for weights in blocks of 256.
-fn matvec_q8k<B: for<'s> Block<&'s [i16]>>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]) {
+/// A matvec with activations in blocks of 32.
+fn matvec_q8<B: Block<i32>>(ty: GgmlType, weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]) {
     x.check();
     assert_eq!(x.columns(), 1, "matvec takes one vector");
-    let row_bytes = x.len / B::LEN * B::BYTES;
-    check_product(weights, row_bytes, 1, out);
-    for (row, y) in weights.chunks_exact(row_bytes).zip(out) {
-        *y = 0.0;
-        for (block, weights) in row.chunks_exact(B::BYTES).enumerate() {
-            let x = Activations {
-                quants: &x.quants[block * B::LEN..][..B::LEN],
-                scale: x.scales[block * x.stride],
-                sums: &x.sums[block * B::LEN / SUM_LEN..][..B::LEN / SUM_LEN],
-            };
-            *y += B::contribution(weights, x);
-        }
-    }
+    matvec::<_, B>(ty, weights, x.len, out, |block| Activations {
+        quants: &x.quants[block * B::LEN..][..B::LEN],
+        scale: x.scales[block * x.stride],
+        sums: x.sums[block * x.stride],
+    });
+}
+
+/// A matvec with activations in blocks of 256.
+fn matvec_q8k<'s, B: Block<&'s [i16]>>(
+    ty: GgmlType,
+    weights: Weights<'_>,
+    x: Q8K<'s>,
+    out: &mut [f32],
+) {
+    x.check();
+    assert_eq!(x.columns(), 1, "matvec takes one vector");
+    matvec::<_, B>(ty, weights, x.len, out, |block| Activations {
+        quants: &x.quants[block * B::LEN..][..B::LEN],
+        scale: x.scales[block * x.stride],
+        sums: &x.sums[block * SUMS..][..SUMS],
+    });
 }
 
 macro_rules! products {
-    ($activations:ident, $len:expr, $driver:ident: $($matvec:ident, $matmul:ident = $block:ty, $what:literal;)*) => {$(
-        #[doc = concat!("`out[row] = weights[row] . x`: weights of ", $what, " (rows, x.len), `x` one vector, `out` (rows).")]
-        pub fn $matvec(weights: &[u8], x: $activations<'_>, out: &mut [f32]) {
-            $driver::<$block>(weights, x, out);
+    ($activations:ident, $driver:ident: $($matvec:ident, $matmul:ident = $block:ty, $ty:ident;)*) => {$(
+        #[doc = concat!("`out[row] = weights[row] . x`: weights of ", stringify!($ty), " (rows, x.len), `x` one vector, `out` (rows).")]
+        pub fn $matvec(weights: Weights<'_>, x: $activations<'_>, out: &mut [f32]) {
+            $driver::<$block>(GgmlType::$ty, weights, x, out);
         }
 
-        #[doc = concat!("`out[column][row] = weights[row] . x[column]`, weights of ", $what, ": a matvec for every column.")]
-        pub fn $matmul(weights: &[u8], x: $activations<'_>, out: &mut [f32]) {
+        #[doc = concat!("`out[column][row] = weights[row] . x[column]`, weights of ", stringify!($ty), ": a matvec for every column.")]
+        pub fn $matmul(weights: Weights<'_>, x: $activations<'_>, out: &mut [f32]) {
             x.check();
-            let row_bytes = x.len / $len * <$block>::BYTES;
-            let rows = check_product(weights, row_bytes, x.columns(), out);
+            let rows = weights.check(<$block>::BYTES, x.len / <$block>::LEN, x.columns(), out);
             if rows > 0 {
                 for (column, out) in out.chunks_exact_mut(rows).enumerate() {
                     $matvec(weights, x.column(column), out);
@@ -103,18 +116,18 @@ macro_rules! products {
     )*};
 }
 
-products! { Q8, Q8_LEN, matvec_q8:
-    matvec_q4_0_q8, matmul_q4_0_q8 = block32::Q4_0, "Q4_0";
-    matvec_q4_1_q8, matmul_q4_1_q8 = block32::Q4_1, "Q4_1";
-    matvec_q5_0_q8, matmul_q5_0_q8 = block32::Q5_0, "Q5_0";
-    matvec_q5_1_q8, matmul_q5_1_q8 = block32::Q5_1, "Q5_1";
-    matvec_q8_0_q8, matmul_q8_0_q8 = block32::Q8_0, "Q8_0";
+products! { Q8, matvec_q8:
+    matvec_q4_0_q8, matmul_q4_0_q8 = block32::Q4_0, Q4_0;
+    matvec_q4_1_q8, matmul_q4_1_q8 = block32::Q4_1, Q4_1;
+    matvec_q5_0_q8, matmul_q5_0_q8 = block32::Q5_0, Q5_0;
+    matvec_q5_1_q8, matmul_q5_1_q8 = block32::Q5_1, Q5_1;
+    matvec_q8_0_q8, matmul_q8_0_q8 = block32::Q8_0, Q8_0;
 }
 
-products! { Q8K, Q8K_LEN, matvec_q8k:
-    matvec_q4k_q8k, matmul_q4k_q8k = block_k::Q4K, "Q4_K";
-    matvec_q5k_q8k, matmul_q5k_q8k = block_k::Q5K, "Q5_K";
-    matvec_q6k_q8k, matmul_q6k_q8k = block_k::Q6K, "Q6_K";
+products! { Q8K, matvec_q8k:
+    matvec_q4k_q8k, matmul_q4k_q8k = block_k::Q4K, Q4_K;
+    matvec_q5k_q8k, matmul_q5k_q8k = block_k::Q5K, Q5_K;
+    matvec_q6k_q8k, matmul_q6k_q8k = block_k::Q6K, Q6_K;
 }
 
 /// The half-precision float in `bytes[at..at + 2]`.

@@ -10,7 +10,7 @@
 //! NaN and zeros, so that every sum it enters becomes NaN.
 
 use super::super::math::round_half_even;
-use super::super::{Q8_LEN, Q8K_LEN, SUM_LEN};
+use super::super::{Q8_LEN, Q8K_LEN, SUM_LEN, SUMS, arrange_sums};
 
 /// The bits of 2^-118, the smallest |x| that is not taken for zero.
 pub const TINY_BITS: u32 = (127 - 118) << 23;
@@ -63,7 +63,7 @@ pub fn quantize_q8(
 }
 
 /// One vector to 8 bits in blocks of 256: `quants` (len); block `b` has its
-/// scale at `scales[b * stride]`; `sums` of 16 values each (len / 16).
+/// scale at `scales[b * stride]`; `sums` (len / 256, 24) as in [`crate::Q8K`].
 pub fn quantize_q8k(
     x: &[f32],
     quants: &mut [i8],
@@ -72,14 +72,14 @@ pub fn quantize_q8k(
     stride: usize,
 ) {
     assert!(x.len().is_multiple_of(Q8K_LEN) && quants.len() == x.len());
-    assert_eq!(sums.len(), x.len() / SUM_LEN);
-    let blocks = x
-        .chunks_exact(Q8K_LEN)
-        .zip(quants.chunks_exact_mut(Q8K_LEN));
-    for (block, (x, quants)) in blocks.enumerate() {
+    assert_eq!(sums.len(), x.len() / Q8K_LEN * SUMS);
+    let outputs = quants.chunks_exact_mut(Q8K_LEN).zip(sums.as_chunks_mut().0);
+    for (block, (x, (quants, sums))) in x.chunks_exact(Q8K_LEN).zip(outputs).enumerate() {
         scales[block * stride] = quantize_block(x, quants);
-    }
-    for (sum, run) in sums.iter_mut().zip(quants.chunks_exact(SUM_LEN)) {
-        *sum = run.iter().map(|&q| i16::from(q)).sum();
+        let mut runs = [0; Q8K_LEN / SUM_LEN];
+        for (sum, run) in runs.iter_mut().zip(quants.chunks_exact(SUM_LEN)) {
+            *sum = run.iter().map(|&q| i16::from(q)).sum();
+        }
+        *sums = arrange_sums(runs);
     }
 }

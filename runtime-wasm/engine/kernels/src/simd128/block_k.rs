@@ -1,337 +1,333 @@
-//! Weights in blocks of 256. Layouts: `scalar/block_k.rs`.
+//! Woven weights in blocks of 256. Layouts: `scalar/block_k.rs` and `layout.rs`.
 //!
-//! Products of one sub-block are added in `i16`: at most four per lane, and
-//! 4 * 31 * 127 < 2^15 (Q5_K), 2 * 63 * 127 < 2^15 (Q6_K, 16 to a scale). One
-//! `i32x4.dot_i16x8` then multiplies by the scale and widens.
+//! Products are added in `i16`, so many to a lane that they stay below 2^15:
+//! 16 of 15 * 127 (Q4_K), 8 of 31 * 127 (Q5_K), 4 of 63 * 127 (Q6_K). One
+//! `i32x4.dot_i16x8` then multiplies by the scale, adds a row's two and widens.
 
 use core::arch::wasm32::*;
 
 use meetara_format::block;
 
-use super::block32::add_each;
-use super::reduce::{half, halves, sum_each, to_array};
-use super::split::{self, Split};
-use crate::{Q8K, Q8K_LEN, SUM_LEN, check_product};
-
-/// A type of weights.
-pub(super) trait Block {
-    /// Bytes in a block.
-    const BYTES: usize;
-    /// Where the half-precision scale is.
-    const D_AT: usize;
-    /// Whether minima are taken off; their half-precision scale is at 2.
-    const HAS_MIN: bool;
-
-    /// Partial sums of S and of T of one block against C columns.
-    ///
-    /// # Safety
-    /// `BYTES` bytes can be read at `w`, 16 sums at each of `sums`, and each
-    /// of `x` is a split column of 256.
-    unsafe fn dots<const C: usize>(
-        w: *const u8,
-        x: [*const i16; C],
-        sums: [*const i16; C],
-    ) -> ([v128; C], [v128; C]);
-}
+use super::four::{Prepared, add_products, keep_loop};
+use super::woven::{Block, halves};
+use crate::{Q8K, SUMS_32};
 
 pub(super) struct Q4K;
 pub(super) struct Q5K;
 pub(super) struct Q6K;
 
-/// The 12 packed bytes at `at`: eight scales, and eight minima, each twice, as `i16`.
-///
-/// # Safety
-/// 12 bytes can be read at `at`.
-#[inline]
-unsafe fn scales_mins(at: *const u8) -> ([u8; 8], [v128; 2]) {
-    // SAFETY: the caller's promise; WebAssembly is little-endian.
-    let [a, b, c] = unsafe { at.cast::<[u32; 3]>().read_unaligned() };
-    let low_two = 0x0303_0303;
-    let low_four = 0x0f0f_0f0f;
-    let low_six = 0x3f3f_3f3f;
-    let scales = [a & low_six, c & low_four | (a >> 6 & low_two) << 4];
-    let mins = [b & low_six, c >> 4 & low_four | (b >> 6 & low_two) << 4];
-    let wide = |[low, high]: [u32; 2]| u64::from(high) << 32 | u64::from(low);
-    let mins = u64x2_splat(wide(mins));
-    let mins = i8x16_shuffle::<0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7>(mins, mins);
-    (
-        wide(scales).to_le_bytes(),
-        [u16x8_extend_low_u8x16(mins), u16x8_extend_high_u8x16(mins)],
-    )
+/// The scales and the minima of four rows: each lane holds those of sub-blocks
+/// 0 to 3, or of 4 to 7, of its row as bytes.
+#[derive(Clone, Copy)]
+struct Scales {
+    scales: [v128; 2],
+    mins: [v128; 2],
 }
 
-/// Adds weights times activations, lane by lane, to each column's `i16` sums.
+/// # Safety
+/// 16 bytes can be read at `w`, at `w + 32` and at `w + 64`.
+#[inline]
+unsafe fn scales_mins(w: *const u8) -> Scales {
+    let and = |x, mask| v128_and(x, u8x16_splat(mask));
+    // SAFETY: the caller's promise.
+    let (a, b, c) = unsafe {
+        let at = w.cast::<v128>();
+        (v128_load(at), v128_load(at.add(2)), v128_load(at.add(4)))
+    };
+    // The upper two of six bits, brought from bits 6 and 7 to bits 4 and 5.
+    let upper = |x| and(u32x4_shr(x, 2), 0x30);
+    Scales {
+        scales: [and(a, 0x3f), v128_or(and(c, 15), upper(a))],
+        mins: [and(b, 0x3f), v128_or(and(u32x4_shr(c, 4), 15), upper(b))],
+    }
+}
+
+/// Four bytes for each lane: `bytes`, moved on by four for each lane and by `step` for each byte
+/// of interest. What is 128 or more stays so, which picks a zero.
+const fn picks(bytes: [u8; 4], step: u8) -> [[u8; 16]; 4] {
+    let mut picks = [[128; 16]; 4];
+    let mut i = 0;
+    while i < 64 {
+        let (j, lane, byte) = (i / 16, i / 4 % 4, bytes[i % 4]);
+        if byte < 128 {
+            picks[j][i % 16] = byte + step * j as u8 + 4 * lane as u8;
+        }
+        i += 1;
+    }
+    picks
+}
+
+/// Byte `j` of each lane twice, in the lower halves of two `i16`.
+static LOWER: [[u8; 16]; 4] = picks([0, 128, 0, 128], 1);
+/// Byte `j` of each lane twice, in the upper halves of two `i16`.
+static UPPER: [[u8; 16]; 4] = picks([128, 0, 128, 0], 1);
+
+/// Bytes at the places that `pick` names, 0 where it is 128.
+#[inline]
+fn pick(bytes: v128, pick: &[u8; 16]) -> v128 {
+    // SAFETY: 16 bytes can be read there.
+    let pick = unsafe { v128_load(pick.as_ptr().cast()) };
+    // An index of 128 or more gives 0 in either; between 16 and 127 the two would differ.
+    #[cfg(target_feature = "relaxed-simd")]
+    return i8x16_relaxed_swizzle(bytes, pick);
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    i8x16_swizzle(bytes, pick)
+}
+
+/// Byte `j` of each lane, without sign, as a pair of `i16`.
+#[inline]
+fn pair(bytes: v128, j: usize) -> v128 {
+    pick(bytes, &LOWER[j])
+}
+
+/// Two sums, in all lanes.
 ///
 /// # Safety
-/// Each of `x` is a split column with 16 activations from `index` on.
+/// Two sums can be read at `sums`.
 #[inline]
-unsafe fn add_products<const C: usize>(
-    sums: &mut [v128; C],
-    [even, odd]: [v128; 2],
-    x: [*const i16; C],
-    index: usize,
+unsafe fn two(sums: *const i16) -> v128 {
+    // SAFETY: the caller's promise.
+    unsafe { v128_load32_splat(sums.cast()) }
+}
+
+/// `i16` at even, then at odd bytes of `bytes`, times the sums at `sums`.
+///
+/// # Safety
+/// Four sums can be read there, in the order of `crate::sum_place`.
+#[inline]
+unsafe fn dot_sums([even, odd]: [v128; 2], sums: *const i16) -> v128 {
+    // SAFETY: the caller's promise.
+    let (x_even, x_odd) = unsafe { (two(sums), two(sums.add(2))) };
+    i32x4_add(i32x4_dot_i16x8(even, x_even), i32x4_dot_i16x8(odd, x_odd))
+}
+
+/// Q4_K, or with the fifth bits at `high` Q5_K; `qs` are the nibbles.
+///
+/// # Safety
+/// See [`Block::add`].
+#[inline]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "those of `Block::add`, and where the fields are"
+)]
+unsafe fn add_affine<const C: usize, const H: usize>(
+    w: *const u8,
+    [high, qs]: [usize; 2],
+    first: usize,
+    x: &Prepared<'_, C>,
+    at: usize,
+    sums: [*const i16; C],
+    scales: [f32; C],
+    y: &mut [[v128; H]; C],
 ) {
-    for (sum, x) in sums.iter_mut().zip(x) {
-        // SAFETY: the caller's promise.
-        let [x_even, x_odd] = unsafe { split::load(x, index) };
-        let products = i16x8_add(i16x8_mul(even, x_even), i16x8_mul(odd, x_odd));
-        *sum = i16x8_add(*sum, products);
-    }
-}
-
-/// Adds `i16` sums times their scale to each column's partial sums.
-#[inline]
-fn add_scaled<const C: usize>(dots: &mut [v128; C], sums: [v128; C], scale: i16) {
-    let scale = i16x8_splat(scale);
-    for (dot, sum) in dots.iter_mut().zip(sums) {
-        *dot = i32x4_add(*dot, i32x4_dot_i16x8(sum, scale));
-    }
-}
-
-/// Partial sums of `factors` times the stored sums of 16.
-///
-/// # Safety
-/// 16 sums can be read at each of `sums`.
-#[inline]
-unsafe fn dot_sums<const C: usize>([low, high]: [v128; 2], sums: [*const i16; C]) -> [v128; C] {
-    let mut dots = [i32x4_splat(0); C];
-    for (dot, sums) in dots.iter_mut().zip(sums) {
-        let sums = sums.cast::<v128>();
-        // SAFETY: the caller's promise.
-        let (a, b) = unsafe { (v128_load(sums), v128_load(sums.add(1))) };
-        *dot = i32x4_add(i32x4_dot_i16x8(low, a), i32x4_dot_i16x8(high, b));
-    }
-    dots
-}
-
-impl Block for Q4K {
-    const BYTES: usize = block::q4_k::BLOCK_BYTES;
-    const D_AT: usize = 0;
-    const HAS_MIN: bool = true;
-
-    #[inline]
-    unsafe fn dots<const C: usize>(
-        w: *const u8,
-        x: [*const i16; C],
-        sums: [*const i16; C],
-    ) -> ([v128; C], [v128; C]) {
-        let mut dots = [i32x4_splat(0); C];
-        // SAFETY: the offsets are those of the layout, inside what the caller promises.
-        unsafe {
-            let (scales, mins) = scales_mins(w.add(4));
-            for pair in 0..4 {
-                let (mut low, mut high) = ([i16x8_splat(0); C], [i16x8_splat(0); C]);
-                for half in 0..2 {
-                    let packed = v128_load(w.add(16 + 32 * pair + 16 * half).cast());
-                    let [low_weights, high_weights] = split::nibbles(packed);
-                    let index = 64 * pair + 16 * half;
-                    add_products(&mut low, low_weights, x, index);
-                    add_products(&mut high, high_weights, x, index + 32);
-                }
-                add_scaled(&mut dots, low, i16::from(scales[2 * pair]));
-                add_scaled(&mut dots, high, i16::from(scales[2 * pair + 1]));
-            }
-            (dots, dot_sums(mins, sums))
+    let (nibble, fifth) = (u8x16_splat(15), u8x16_splat(16));
+    let zero = [[i16x8_splat(0); H]; C];
+    let has_fifth = high > 0;
+    // Fifth bits leave room for half as many products in an i16.
+    let runs = if has_fifth { 2 } else { 1 };
+    let mut dots = zero;
+    // SAFETY: the offsets are those of the layout, inside what the caller promises.
+    unsafe {
+        let chunk = |at: usize, h: usize| w.add(at + 16 * (first + h));
+        let mut small = [scales_mins(chunk(32, 0)); H];
+        for (h, small) in small.iter_mut().enumerate().skip(1) {
+            *small = scales_mins(chunk(32, h));
         }
-    }
-}
-
-impl Block for Q5K {
-    const BYTES: usize = block::q5_k::BLOCK_BYTES;
-    const D_AT: usize = 0;
-    const HAS_MIN: bool = true;
-
-    #[inline]
-    unsafe fn dots<const C: usize>(
-        w: *const u8,
-        x: [*const i16; C],
-        sums: [*const i16; C],
-    ) -> ([v128; C], [v128; C]) {
-        let (nibble, sixteen) = (u8x16_splat(15), u8x16_splat(16));
-        let mut dots = [i32x4_splat(0); C];
-        // SAFETY: the offsets are those of the layout, inside what the caller promises.
-        unsafe {
-            let (scales, mins) = scales_mins(w.add(4));
-            // The fifth bit of sub-block j is bit j: brought to bit 4 by a shift of 4 - j.
-            let mut high_bits = [v128_load(w.add(16).cast()), v128_load(w.add(32).cast())];
-            for pair in 0..4 {
-                let (mut low, mut high) = ([i16x8_splat(0); C], [i16x8_splat(0); C]);
-                for (half, bits) in high_bits.iter_mut().enumerate() {
-                    let packed = v128_load(w.add(48 + 32 * pair + 16 * half).cast());
-                    let fifth = v128_and(u16x8_shl(*bits, 4), sixteen);
-                    let low_weights = v128_or(v128_and(packed, nibble), fifth);
-                    let fifth = v128_and(u16x8_shl(*bits, 3), sixteen);
-                    let high_weights = v128_or(v128_and(u16x8_shr(packed, 4), nibble), fifth);
-                    let index = 64 * pair + 16 * half;
-                    add_products(&mut low, split::unsigned(low_weights), x, index);
-                    add_products(&mut high, split::unsigned(high_weights), x, index + 32);
-                    *bits = u16x8_shr(*bits, 2);
+        for j in 0..4 {
+            keep_loop(j);
+            for run in 0..runs {
+                let (mut lows, mut highs) = (zero, zero);
+                for t in run * 4..run * 4 + 8 / runs {
+                    keep_loop(t);
+                    let (mut low, mut upper) = ([nibble; H], [nibble; H]);
+                    for h in 0..H {
+                        let packed = v128_load(chunk(qs + 256 * j + 32 * t, h).cast());
+                        low[h] = v128_and(packed, nibble);
+                        upper[h] = v128_and(u16x8_shr(packed, 4), nibble);
+                        if has_fifth {
+                            // Bit 2j is for the lower, bit 2j + 1 for the upper nibbles.
+                            let bits = v128_load(chunk(high + 32 * t, h).cast());
+                            let bits = u16x8_shr(bits, 2 * j as u32);
+                            low[h] = v128_or(low[h], v128_and(u16x8_shl(bits, 4), fifth));
+                            upper[h] = v128_or(upper[h], v128_and(u16x8_shl(bits, 3), fifth));
+                        }
+                    }
+                    for c in 0..C {
+                        let index = at + 64 * j + 4 * t;
+                        let (x_low, x_upper) = (x.four(c, index), x.four(c, index + 32));
+                        for h in 0..H {
+                            lows[c][h] = add_products(lows[c][h], low[h], x_low);
+                            highs[c][h] = add_products(highs[c][h], upper[h], x_upper);
+                        }
+                    }
                 }
-                add_scaled(&mut dots, low, i16::from(scales[2 * pair]));
-                add_scaled(&mut dots, high, i16::from(scales[2 * pair + 1]));
-            }
-            (dots, dot_sums(mins, sums))
-        }
-    }
-}
-
-impl Block for Q6K {
-    const BYTES: usize = block::q6_k::BLOCK_BYTES;
-    const D_AT: usize = 208;
-    const HAS_MIN: bool = false;
-
-    #[inline]
-    unsafe fn dots<const C: usize>(
-        w: *const u8,
-        x: [*const i16; C],
-        sums: [*const i16; C],
-    ) -> ([v128; C], [v128; C]) {
-        let (nibble, upper) = (u8x16_splat(15), u8x16_splat(0x30));
-        let mut dots = [i32x4_splat(0); C];
-        // SAFETY: the offsets are those of the layout, inside what the caller promises.
-        unsafe {
-            let scale = |i: usize| i16::from(w.add(192 + i).cast::<i8>().read());
-            for half in 0..2 {
-                // 16 places of the four runs of 32, which share bytes.
-                for part in 0..2 {
-                    let at = w.add(64 * half + 16 * part);
-                    let (a, b) = (v128_load(at.cast()), v128_load(at.add(32).cast()));
-                    let bits = v128_load(w.add(128 + 32 * half + 16 * part).cast());
-                    let runs = [
-                        v128_or(v128_and(a, nibble), v128_and(u16x8_shl(bits, 4), upper)),
-                        v128_or(v128_and(b, nibble), v128_and(u16x8_shl(bits, 2), upper)),
-                        v128_or(v128_and(u16x8_shr(a, 4), nibble), v128_and(bits, upper)),
-                        v128_or(
-                            v128_and(u16x8_shr(b, 4), nibble),
-                            v128_and(u16x8_shr(bits, 2), upper),
-                        ),
-                    ];
-                    for (run, weights) in runs.into_iter().enumerate() {
-                        let sixteen = 8 * half + 2 * run + part;
-                        let mut products = [i16x8_splat(0); C];
-                        add_products(&mut products, split::unsigned(weights), x, 16 * sixteen);
-                        add_scaled(&mut dots, products, scale(sixteen));
+                for h in 0..H {
+                    let bytes = small[h].scales[j / 2];
+                    let (one, two) = (pair(bytes, 2 * j % 4), pair(bytes, 2 * j % 4 + 1));
+                    for c in 0..C {
+                        let both = i32x4_add(
+                            i32x4_dot_i16x8(lows[c][h], one),
+                            i32x4_dot_i16x8(highs[c][h], two),
+                        );
+                        dots[c][h] = i32x4_add(dots[c][h], both);
                     }
                 }
             }
-            // Weights are stored 32 too large: take off 32 * scale * sum.
-            let scales = v128_load(w.add(192).cast());
-            let scales = [
-                i16x8_extend_low_i8x16(scales),
-                i16x8_extend_high_i8x16(scales),
-            ];
-            for (dot, excess) in dots.iter_mut().zip(dot_sums(scales, sums)) {
-                *dot = i32x4_sub(*dot, i32x4_shl(excess, 5));
+        }
+        for h in 0..H {
+            let (d, m) = (
+                halves(w.add(8 * (first + h))),
+                halves(w.add(16 + 8 * (first + h))),
+            );
+            let split = |bytes| [v128_and(bytes, u16x8_splat(0xff)), u16x8_shr(bytes, 8)];
+            let mins = small[h].mins.map(split);
+            for c in 0..C {
+                let sums = sums[c].add(SUMS_32);
+                let t = i32x4_add(dot_sums(mins[0], sums), dot_sums(mins[1], sums.add(4)));
+                let big_d = f32x4_splat(scales[c]);
+                let scaled = f32x4_mul(f32x4_mul(d, big_d), f32x4_convert_i32x4(dots[c][h]));
+                let min = f32x4_mul(f32x4_mul(m, big_d), f32x4_convert_i32x4(t));
+                y[c][h] = f32x4_add(y[c][h], f32x4_sub(scaled, min));
             }
-            (dots, [i32x4_splat(0); C])
         }
     }
 }
 
-/// What four blocks add: `d`, `m` and `big_d` the scales, `s` and `t` the sums.
-#[inline]
-fn contribution<B: Block>(d: v128, m: v128, big_d: v128, s: v128, t: v128) -> v128 {
-    let scaled = f32x4_mul(f32x4_mul(d, big_d), f32x4_convert_i32x4(s));
-    if B::HAS_MIN {
-        f32x4_sub(
-            scaled,
-            f32x4_mul(f32x4_mul(m, big_d), f32x4_convert_i32x4(t)),
-        )
-    } else {
-        scaled
-    }
-}
+macro_rules! affine {
+    ($name:ident, $layout:ident, $fields:expr) => {
+        impl Block<Q8K<'_>> for $name {
+            const BYTES: usize = block::$layout::BLOCK_BYTES;
 
-/// One vector, four rows at a time.
-pub(super) fn matvec<B: Block>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]) {
-    x.check();
-    assert_eq!(x.columns(), 1, "matvec takes one vector");
-    let blocks = x.len / Q8K_LEN;
-    let row_bytes = blocks * B::BYTES;
-    let rows = check_product(weights, row_bytes, 1, out);
-    out.fill(0.0);
-    let mut split = Split::<1, Q8K_LEN>::new();
-    for block in 0..blocks {
-        split.fill(0, &x.quants[block * Q8K_LEN..]);
-        let quants = split.columns();
-        let sums = [x.sums[block * (Q8K_LEN / SUM_LEN)..][..Q8K_LEN / SUM_LEN].as_ptr()];
-        let big_d = f32x4_splat(x.scales[block * x.stride]);
-        for (tile, out) in out.chunks_mut(4).enumerate() {
-            let mut at = [weights.as_ptr(); 4];
-            let mut s = [i32x4_splat(0); 4];
-            let mut t = s;
-            // SAFETY: past the last row, the last row again, so that every pointer is to block
-            // `block` of a row of `weights` (rows, row_bytes). `quants` is a split column, and
-            // `sums` has 16.
-            let (d, m) = unsafe {
-                for i in 0..4 {
-                    let row = (tile * 4 + i).min(rows - 1);
-                    at[i] = at[i].add(row * row_bytes + block * B::BYTES);
-                    let ([dot], [min]) = B::dots(at[i], quants, sums);
-                    (s[i], t[i]) = (dot, min);
-                }
-                let m = if B::HAS_MIN {
-                    halves(at, 2)
-                } else {
-                    f32x4_splat(0.0)
-                };
-                (halves(at, B::D_AT), m)
-            };
-            let t = if B::HAS_MIN { sum_each(t) } else { t[0] };
-            add_each(out, contribution::<B>(d, m, big_d, sum_each(s), t));
-        }
-    }
-}
-
-/// Many vectors, four columns at a time.
-pub(super) fn matmul<B: Block>(weights: &[u8], x: Q8K<'_>, out: &mut [f32]) {
-    x.check();
-    let blocks = x.len / Q8K_LEN;
-    let row_bytes = blocks * B::BYTES;
-    let columns = x.columns();
-    let rows = check_product(weights, row_bytes, columns, out);
-    assert!(x.scales.len() >= blocks * x.stride);
-    out.fill(0.0);
-    let mut split = Split::<4, Q8K_LEN>::new();
-    for first in (0..columns).step_by(4) {
-        let real = (columns - first).min(4);
-        if real == 1 {
-            matvec::<B>(weights, x.column(first), &mut out[first * rows..][..rows]);
-            continue;
-        }
-        for block in 0..blocks {
-            let mut sums = [x.sums.as_ptr(); 4];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                // Past the last column, the last column again: its results are dropped.
-                let column = first + i.min(real - 1);
-                split.fill(i, &x.quants[column * x.len + block * Q8K_LEN..]);
-                *sums = x.sums[(column * x.len + block * Q8K_LEN) / SUM_LEN..][..Q8K_LEN / SUM_LEN]
-                    .as_ptr();
+            #[inline]
+            unsafe fn add<const C: usize, const H: usize>(
+                w: *const u8,
+                first: usize,
+                x: &Prepared<'_, C>,
+                at: usize,
+                sums: [*const i16; C],
+                scales: [f32; C],
+                y: &mut [[v128; H]; C],
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { add_affine(w, $fields, first, x, at, sums, scales, y) }
             }
-            let quants = split.columns();
-            // SAFETY: scales are (blocks, stride), and the stride is a multiple of 8 above
-            // `first`, a multiple of 4, so that four can be read.
-            let big_d =
-                unsafe { v128_load(x.scales.as_ptr().add(block * x.stride + first).cast()) };
-            for row in 0..rows {
-                // SAFETY: block `block` of row `row` lies in `weights`; the columns are split,
-                // and each of `sums` has 16.
-                let (d, m, s, t) = unsafe {
-                    let w = weights.as_ptr().add(row * row_bytes + block * B::BYTES);
-                    let (s, t) = B::dots(w, quants, sums);
-                    let m = if B::HAS_MIN {
-                        half(w.add(2))
-                    } else {
-                        f32x4_splat(0.0)
+        }
+    };
+}
+
+affine!(Q4K, q4_k, [0, 128]);
+affine!(Q5K, q5_k, [128, 384]);
+
+/// Where the scales of Q6_K lie in a group's block, and its d.
+const SCALES_Q6K: usize = 1536;
+const D_Q6K: usize = 1664;
+
+impl Block<Q8K<'_>> for Q6K {
+    const BYTES: usize = block::q6_k::BLOCK_BYTES;
+
+    #[inline]
+    unsafe fn add<const C: usize, const H: usize>(
+        w: *const u8,
+        first: usize,
+        x: &Prepared<'_, C>,
+        at: usize,
+        sums: [*const i16; C],
+        scales: [f32; C],
+        y: &mut [[v128; H]; C],
+    ) {
+        let zero = [[i16x8_splat(0); H]; C];
+        let mut dots = zero;
+        // SAFETY: the offsets are those of the layout, inside what the caller promises.
+        unsafe {
+            let chunk = |at: usize, h: usize| w.add(at + 16 * (first + h));
+            for half in 0..2 {
+                keep_loop(half);
+                // `a` and `b` hold two runs of 32 each, in their lower and upper nibbles.
+                for part in 0..4 {
+                    keep_loop(part);
+                    let scale = |run: usize, h: usize| {
+                        let index = 8 * half + 2 * run + part / 2;
+                        scale_pair(chunk(SCALES_Q6K + 32 * (index / 4), h), index % 4)
                     };
-                    (half(w.add(B::D_AT)), m, s, t)
-                };
-                let t = if B::HAS_MIN { sum_each(t) } else { t[0] };
-                let lanes = to_array(contribution::<B>(d, m, big_d, sum_each(s), t));
-                for (i, lane) in lanes[..real].iter().enumerate() {
-                    out[(first + i) * rows + row] += lane;
+                    for pair in 0..2 {
+                        let (mut lows, mut highs) = (zero, zero);
+                        for t in 2 * part..2 * part + 2 {
+                            let (mut low, mut upper) = ([zero[0][0]; H], [zero[0][0]; H]);
+                            for h in 0..H {
+                                let packed = chunk(512 * half + 256 * pair + 32 * t, h);
+                                let bits = chunk(1024 + 256 * half + 32 * t, h);
+                                [low[h], upper[h]] = weights_q6k(packed, bits, pair);
+                            }
+                            for c in 0..C {
+                                let index = at + 128 * half + 32 * pair + 4 * t;
+                                let (x_low, x_upper) = (x.four(c, index), x.four(c, index + 64));
+                                for h in 0..H {
+                                    lows[c][h] = add_products(lows[c][h], low[h], x_low);
+                                    highs[c][h] = add_products(highs[c][h], upper[h], x_upper);
+                                }
+                            }
+                        }
+                        for h in 0..H {
+                            let (one, two) = (scale(pair, h), scale(pair + 2, h));
+                            for c in 0..C {
+                                let both = i32x4_add(
+                                    i32x4_dot_i16x8(lows[c][h], one),
+                                    i32x4_dot_i16x8(highs[c][h], two),
+                                );
+                                dots[c][h] = i32x4_add(dots[c][h], both);
+                            }
+                        }
+                    }
+                }
+            }
+            for h in 0..H {
+                let d = halves(w.add(D_Q6K + 8 * (first + h)));
+                for c in 0..C {
+                    // Weights are stored 32 too large: take off 32 * scale * sum.
+                    let mut excess = i32x4_splat(0);
+                    for i in 0..4 {
+                        let bytes = v128_load(chunk(SCALES_Q6K + 32 * i, h).cast());
+                        let split = [i16x8_shr(i16x8_shl(bytes, 8), 8), i16x8_shr(bytes, 8)];
+                        excess = i32x4_add(excess, dot_sums(split, sums[c].add(4 * i)));
+                    }
+                    let s = i32x4_sub(dots[c][h], i32x4_shl(excess, 5));
+                    let scaled = f32x4_mul(d, f32x4_splat(scales[c]));
+                    let scaled = f32x4_mul(scaled, f32x4_convert_i32x4(s));
+                    y[c][h] = f32x4_add(y[c][h], scaled);
                 }
             }
         }
     }
+}
+
+/// Weights of runs `pair` and `pair + 2`, 0 to 63, from 16 bytes of nibbles and of upper bits.
+///
+/// # Safety
+/// 16 bytes can be read at both.
+#[inline]
+unsafe fn weights_q6k(packed: *const u8, bits: *const u8, pair: usize) -> [v128; 2] {
+    let (nibble, two) = (u8x16_splat(15), u8x16_splat(0x30));
+    // SAFETY: the caller's promise.
+    let (packed, bits) = unsafe { (v128_load(packed.cast()), v128_load(bits.cast())) };
+    // Bits 2 pair of each byte at 4, and two pairs of bits higher up.
+    let (low, upper) = if pair == 0 {
+        (u16x8_shl(bits, 4), bits)
+    } else {
+        (u16x8_shl(bits, 2), u16x8_shr(bits, 2))
+    };
+    [
+        v128_or(v128_and(packed, nibble), v128_and(low, two)),
+        v128_or(v128_and(u16x8_shr(packed, 4), nibble), v128_and(upper, two)),
+    ]
+}
+
+/// Signed byte `j` of each lane as a pair of `i16`.
+///
+/// # Safety
+/// 16 bytes can be read at `bytes`.
+#[inline]
+unsafe fn scale_pair(bytes: *const u8, j: usize) -> v128 {
+    // Down from the upper half of each i16, with its sign.
+    // SAFETY: the caller's promise.
+    i16x8_shr(pick(unsafe { v128_load(bytes.cast()) }, &UPPER[j]), 8)
 }

@@ -4,7 +4,7 @@ use core::arch::wasm32::*;
 
 use super::math::round_half_even;
 use crate::scalar::block_scales;
-use crate::{Q8_LEN, Q8K_LEN, SUM_LEN};
+use crate::{Q8_LEN, Q8K_LEN, SUM_LEN, SUMS, arrange_sums};
 
 /// The largest |x| of a block, as its bits.
 #[inline]
@@ -74,16 +74,16 @@ pub(super) fn quantize_q8k(
     stride: usize,
 ) {
     assert!(x.len().is_multiple_of(Q8K_LEN) && quants.len() == x.len());
-    assert_eq!(sums.len(), x.len() / SUM_LEN);
-    let outputs = quants
-        .chunks_exact_mut(Q8K_LEN)
-        .zip(sums.chunks_exact_mut(Q8K_LEN / SUM_LEN));
+    assert_eq!(sums.len(), x.len() / Q8K_LEN * SUMS);
+    let outputs = quants.chunks_exact_mut(Q8K_LEN).zip(sums.as_chunks_mut().0);
     for (block, (x, (quants, sums))) in x.chunks_exact(Q8K_LEN).zip(outputs).enumerate() {
         let (step, inverse) = block_scales(largest_bits(x));
         scales[block * stride] = step;
         let runs = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0);
-        for ((x, quants), sum) in runs.zip(sums) {
+        let mut run_sums = [0; Q8K_LEN / SUM_LEN];
+        for ((x, quants), sum) in runs.zip(&mut run_sums) {
             *sum = quantize_16(x, inverse, quants) as i16;
         }
+        *sums = arrange_sums(run_sums);
     }
 }

@@ -2,22 +2,6 @@
 
 use core::arch::wasm32::*;
 
-/// Lane `i` of the result is the sum of all lanes of `parts[i]`. Exact, so any order will do.
-#[inline]
-pub(super) fn sum_each([a, b, c, d]: [v128; 4]) -> v128 {
-    let pair = |a, b| {
-        i32x4_add(
-            i32x4_shuffle::<0, 1, 4, 5>(a, b),
-            i32x4_shuffle::<2, 3, 6, 7>(a, b),
-        )
-    };
-    let (ab, cd) = (pair(a, b), pair(c, d));
-    i32x4_add(
-        i32x4_shuffle::<0, 2, 4, 6>(ab, cd),
-        i32x4_shuffle::<1, 3, 5, 7>(ab, cd),
-    )
-}
-
 /// Eight virtual lanes: 0 to 3, and 4 to 7.
 pub(super) type Lanes = [v128; 2];
 
@@ -76,28 +60,4 @@ pub(super) fn widen(halves: v128) -> v128 {
     let endless = i32x4_gt(size, u32x4_splat(0x7bff));
     let number = v128_or(number, v128_and(endless, u32x4_splat(0x7f80_0000)));
     v128_or(number, sign)
-}
-
-/// The IEEE halves at `at[i] + offset` as floats.
-///
-/// # Safety
-/// Two bytes can be read at each of these places.
-#[inline]
-pub(super) unsafe fn halves(at: [*const u8; 4], offset: usize) -> v128 {
-    // SAFETY: the caller's promise.
-    let [a, b, c, d] =
-        at.map(|at| u32::from(unsafe { at.add(offset).cast::<u16>().read_unaligned() }));
-    widen(u32x4(a, b, c, d))
-}
-
-/// The IEEE half at `at` in every lane, as a float.
-///
-/// # Safety
-/// Two bytes can be read there.
-#[inline]
-pub(super) unsafe fn half(at: *const u8) -> v128 {
-    // SAFETY: the caller's promise.
-    widen(u32x4_splat(u32::from(unsafe {
-        at.cast::<u16>().read_unaligned()
-    })))
 }
