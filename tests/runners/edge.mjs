@@ -285,7 +285,13 @@ const checks = {
     for await (const chunk of streamed) text += chunk.choices[0]?.delta.content ?? "";
     assert.equal(text, whole.choices[0].message.content);
     await assert.rejects(client.chat.completions.create({ ...greedy, model: "gpt-9" }), NotFoundError);
-    await assert.rejects(client.chat.completions.create({ ...greedy, logprobs: true }), BadRequestError);
+    const judged = await client.chat.completions.create({ ...greedy, logprobs: true, top_logprobs: 2 });
+    assert.equal(judged.choices[0].message.content, text);
+    for (const { logprob, top_logprobs } of judged.choices[0].logprobs.content) {
+      // Greedy: the chosen token is the likeliest.
+      assert.ok(logprob <= 0 && top_logprobs.length === 2 && logprob === top_logprobs[0].logprob);
+    }
+    await assert.rejects(client.chat.completions.create({ ...greedy, logprobs: true, top_logprobs: 99 }), BadRequestError);
     const stopped = client.chat.completions.stream(long);
     stopped.on("content", () => stopped.abort());
     await assert.rejects(stopped.done(), APIUserAbortError);
