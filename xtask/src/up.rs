@@ -44,11 +44,8 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     tools::ensure_node()?;
     tools::ensure_wasm_target(project)?;
     println!("2/4 engine for browsers and host");
-    let only = vec![
-        wasm::Product::Scalar,
-        wasm::Product::Simd128,
-        wasm::Product::Component,
-    ];
+    let mut only = wasm::Product::BROWSER.to_vec();
+    only.push(wasm::Product::Component);
     wasm::run(
         project,
         &wasm::Args {

@@ -50,6 +50,13 @@ pub enum Product {
     Edge,
 }
 
+impl Product {
+    /// The builds of which a browser takes one; the page's build needs all of them.
+    pub const BROWSER: [Self; 3] = [Self::Scalar, Self::Simd128, Self::Relaxed];
+    /// The builds that run on servers.
+    const SERVERS: [Self; 2] = [Self::Component, Self::Edge];
+}
+
 /// Target features; each has its own target folder, since RUSTFLAGS are part of every build.
 #[derive(Clone, Copy)]
 pub enum Features {
@@ -61,13 +68,7 @@ pub enum Features {
 /// Builds the products asked for, all by default.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     tools::ensure_wasm_target(project)?;
-    for product in [
-        Product::Scalar,
-        Product::Simd128,
-        Product::Relaxed,
-        Product::Component,
-        Product::Edge,
-    ] {
+    for product in Product::BROWSER.into_iter().chain(Product::SERVERS) {
         if args.only.is_empty() || args.only.contains(&product) {
             build(project, product, !args.no_opt)?;
         }

@@ -175,11 +175,7 @@ impl<'a> Bench<'a> {
             "bench_native",
         ]))?;
         if bench.has(Engine::Chromium) {
-            let only = vec![
-                wasm::Product::Scalar,
-                wasm::Product::Simd128,
-                wasm::Product::Relaxed,
-            ];
+            let only = wasm::Product::BROWSER.to_vec();
             wasm::run(
                 project,
                 &wasm::Args {
