@@ -29,6 +29,11 @@
 //! Lengths are the caller's duty: the engine checks every dimension
 //! against the file before a kernel sees it, and kernels assert them again.
 
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
+mod activations;
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 pub mod dispatch;

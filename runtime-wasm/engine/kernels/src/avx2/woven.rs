@@ -6,86 +6,11 @@
 
 use std::arch::x86_64::*;
 
+use crate::activations::Activations;
 use crate::layout::{GROUP, Weights};
-use crate::{Q8, Q8_LEN, Q8K, Q8K_LEN, SUMS};
 
 /// Columns that share one pass over the weights.
 pub(super) const COLUMNS: usize = 4;
-
-/// Quantised vectors of either kind.
-pub(super) trait Activations: Copy {
-    /// What stands beside the quantised values of a block.
-    type Sums: Copy;
-    /// Values in a block.
-    const LEN: usize;
-
-    /// Blocks in a vector, after all slices were checked.
-    fn check(&self) -> usize;
-    fn columns(&self) -> usize;
-    /// Where the values of `column` begin.
-    fn quants(&self, column: usize) -> *const i8;
-    /// What a step of block `block` of `column` is worth.
-    fn scale(&self, column: usize, block: usize) -> f32;
-    fn sums(&self, column: usize, block: usize) -> Self::Sums;
-}
-
-impl Activations for Q8<'_> {
-    type Sums = i32;
-    const LEN: usize = Q8_LEN;
-
-    fn check(&self) -> usize {
-        Q8::check(self);
-        self.len / Q8_LEN
-    }
-
-    fn columns(&self) -> usize {
-        Q8::columns(self)
-    }
-
-    #[inline]
-    fn quants(&self, column: usize) -> *const i8 {
-        self.quants[column * self.len..].as_ptr()
-    }
-
-    #[inline]
-    fn scale(&self, column: usize, block: usize) -> f32 {
-        self.scales[block * self.stride + column]
-    }
-
-    #[inline]
-    fn sums(&self, column: usize, block: usize) -> i32 {
-        self.sums[block * self.stride + column]
-    }
-}
-
-impl Activations for Q8K<'_> {
-    type Sums = *const i16;
-    const LEN: usize = Q8K_LEN;
-
-    fn check(&self) -> usize {
-        Q8K::check(self);
-        self.len / Q8K_LEN
-    }
-
-    fn columns(&self) -> usize {
-        Q8K::columns(self)
-    }
-
-    #[inline]
-    fn quants(&self, column: usize) -> *const i8 {
-        self.quants[column * self.len..].as_ptr()
-    }
-
-    #[inline]
-    fn scale(&self, column: usize, block: usize) -> f32 {
-        self.scales[block * self.stride + column]
-    }
-
-    #[inline]
-    fn sums(&self, column: usize, block: usize) -> *const i16 {
-        self.sums[(column * self.len / Q8K_LEN + block) * SUMS..][..SUMS].as_ptr()
-    }
-}
 
 /// A type of weights against one type of activations.
 pub(super) trait Block<A: Activations> {
@@ -140,22 +65,24 @@ fn columns<B: Block<A>, A: Activations, const C: usize>(
     let group_bytes = blocks * GROUP * B::BYTES;
     let mut quants = [std::ptr::null(); C];
     for (i, quants) in quants.iter_mut().enumerate() {
-        *quants = x.quants(first + i);
+        *quants = x.quants()[(first + i) * blocks * A::LEN..].as_ptr();
     }
     for group in 0..rows.div_ceil(GROUP) {
         let mut at = weights.group(group, group_bytes).as_ptr();
         let mut y = [_mm256_setzero_ps(); C];
         let mut quants = quants;
         for block in 0..blocks {
-            let mut sums = [x.sums(first, block); C];
-            let mut scales = [x.scale(first, block); C];
-            for i in 1..C {
-                sums[i] = x.sums(first + i, block);
-                scales[i] = x.scale(first + i, block);
-            }
             // SAFETY: `check` found `blocks` blocks in every group and in every vector; the set
             // of kernels that called exists only where the CPU has the instructions.
-            unsafe { B::add(at, quants, sums, scales, &mut y) };
+            unsafe {
+                let mut sums = [x.sums(first, block); C];
+                let mut scales = [x.scale(first, block); C];
+                for i in 1..C {
+                    sums[i] = x.sums(first + i, block);
+                    scales[i] = x.scale(first + i, block);
+                }
+                B::add(at, quants, sums, scales, &mut y);
+            }
             at = at.wrapping_add(GROUP * B::BYTES);
             quants = quants.map(|x| x.wrapping_add(A::LEN));
         }
@@ -175,7 +102,7 @@ fn columns<B: Block<A>, A: Activations, const C: usize>(
 /// `out[row] = weights[row] . x`, one vector.
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn matvec<B: Block<A>, A: Activations>(weights: Weights<'_>, x: A, out: &mut [f32]) {
-    let blocks = x.check();
+    let blocks = x.check() / A::LEN;
     assert_eq!(x.columns(), 1, "matvec takes one vector");
     let rows = weights.check(B::BYTES, blocks, 1, out);
     columns::<B, A, 1>(weights, x, [blocks, rows, 0], out);
@@ -184,7 +111,7 @@ pub(super) fn matvec<B: Block<A>, A: Activations>(weights: Weights<'_>, x: A, ou
 /// `out[column][row] = weights[row] . x[column]`, four columns at a time.
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn matmul<B: Block<A>, A: Activations>(weights: Weights<'_>, x: A, out: &mut [f32]) {
-    let blocks = x.check();
+    let blocks = x.check() / A::LEN;
     let n = x.columns();
     let rows = weights.check(B::BYTES, blocks, n, out);
     let mut first = 0;
