@@ -61,6 +61,8 @@ pub struct Prompt {
 #[derive(Deserialize)]
 pub struct File {
     pub file: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
     pub model: String,
     pub ftype: String,
     /// Whether the file is in the repository.
