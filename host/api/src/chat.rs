@@ -5,6 +5,7 @@
 //! schema ...), which are refused with `unsupported_parameter`. A field that nobody knows is
 //! refused too, since it is most likely a misspelt one.
 
+use crate::adapters::{AdapterUse, parse_adapters};
 use crate::content::parse_messages;
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -124,6 +125,8 @@ pub struct ChatRequest {
     pub stream: bool,
     /// A last event with the token counts.
     pub include_usage: bool,
+    /// LoRA adapters over the model, each with its scale. An extension.
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// Fields that say nothing about the answer's content, or only hint at it.
@@ -160,6 +163,8 @@ impl ChatRequest {
         let stream = fields.bool("stream")?.unwrap_or(false);
         let include_usage = parse_stream_options(fields.take("stream_options"), stream)?;
 
+        let adapters = parse_adapters(fields.take("adapters"))?;
+
         refuse_unsupported(&mut fields)?;
         for name in IGNORED {
             fields.take(name);
@@ -172,6 +177,7 @@ impl ChatRequest {
             n,
             stream,
             include_usage,
+            adapters,
         })
     }
 

@@ -6,6 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::adapters::{AdapterUse, parse_adapters};
 use crate::chat::Message;
 use crate::content::parse_messages;
 use crate::error::ApiError;
@@ -15,7 +16,7 @@ use crate::fields::Fields;
 pub const INPUTS_MAX: usize = 2048;
 
 /// A checked request for embeddings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddingsRequest {
     /// Model id; whether it exists is for the host to say.
     pub model: String,
@@ -23,6 +24,8 @@ pub struct EmbeddingsRequest {
     pub inputs: Vec<String>,
     /// Vectors as base64 of little-endian f32 instead of lists of numbers.
     pub is_base64: bool,
+    /// LoRA adapters over the model, each with its scale. An extension.
+    pub adapters: Vec<AdapterUse>,
 }
 
 impl EmbeddingsRequest {
@@ -61,12 +64,14 @@ impl EmbeddingsRequest {
             let message = "Vectors have the length of the model's; leave 'dimensions' out.";
             return Err(ApiError::unsupported("dimensions", message));
         }
+        let adapters = parse_adapters(fields.take("adapters"))?;
         fields.take("user");
         fields.finish()?;
         Ok(Self {
             model,
             inputs,
             is_base64,
+            adapters,
         })
     }
 
@@ -103,6 +108,8 @@ pub struct ChooseRequest {
     pub prompt: Prompt,
     /// At least one; the engine says what else it wants of them.
     pub labels: Vec<String>,
+    /// LoRA adapters over the model, each with its scale.
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// What a model is given to read.
@@ -149,11 +156,13 @@ impl ChooseRequest {
         let labels = labels.filter(|labels| !labels.is_empty()).ok_or_else(|| {
             ApiError::invalid_value("labels", "'labels' must be a list of texts, at least one.")
         })?;
+        let adapters = parse_adapters(fields.take("adapters"))?;
         fields.finish()?;
         Ok(Self {
             model,
             prompt,
             labels,
+            adapters,
         })
     }
 

@@ -137,6 +137,21 @@ impl ApiError {
         )
     }
 
+    /// 404: no adapter of that name is listed.
+    pub fn adapter_not_found(name: &str) -> Self {
+        let message = format!(
+            "The adapter {} does not exist here; GET /v1/lora_adapters lists those that do.",
+            shown_id(name)
+        );
+        Self::new(
+            404,
+            INVALID,
+            Some("adapters"),
+            Some("adapter_not_found"),
+            message,
+        )
+    }
+
     /// 404: no such route.
     pub fn not_found() -> Self {
         Self::new(

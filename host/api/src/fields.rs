@@ -9,6 +9,12 @@ use serde_json::{Map, Value};
 /// The fields not yet taken.
 pub(crate) struct Fields(Map<String, Value>);
 
+impl From<Map<String, Value>> for Fields {
+    fn from(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+}
+
 impl Fields {
     /// Parses a request body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {

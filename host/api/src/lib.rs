@@ -8,6 +8,7 @@
 //! Clock, randomness, sockets and the model stay with the caller: the creation time and the
 //! reply's id are handed in.
 
+pub mod adapters;
 pub mod chat;
 mod content;
 pub mod embeddings;
@@ -17,6 +18,7 @@ pub mod models;
 pub mod reply;
 pub mod text;
 
+pub use adapters::{AdapterUse, LoadAdapter, LoraAdapter, LoraAdapterList, UnloadAdapter};
 pub use chat::{ChatRequest, Message, Sampling};
 pub use embeddings::{ChooseRequest, EmbeddingsRequest, LabelProbability, Prompt};
 pub use error::{ApiError, ErrorBody, ErrorObject};

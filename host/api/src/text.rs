@@ -1,5 +1,6 @@
 //! `POST /v1/completions`: plain text to be continued. The older route of OpenAI's API.
 
+use crate::adapters::{AdapterUse, parse_adapters};
 use crate::chat::{Sampling, parse_stream_options};
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -23,6 +24,8 @@ pub struct TextRequest {
     pub stream: bool,
     /// A last event with the token counts.
     pub include_usage: bool,
+    /// LoRA adapters over the model, each with its scale. An extension.
+    pub adapters: Vec<AdapterUse>,
 }
 
 impl TextRequest {
@@ -51,6 +54,7 @@ impl TextRequest {
         let n = fields.integer("n", 1, 4)?.unwrap_or(1);
         let stream = fields.bool("stream")?.unwrap_or(false);
         let include_usage = parse_stream_options(fields.take("stream_options"), stream)?;
+        let adapters = parse_adapters(fields.take("adapters"))?;
         let refused = [
             (
                 "logprobs",
@@ -84,6 +88,7 @@ impl TextRequest {
             n,
             stream,
             include_usage,
+            adapters,
         })
     }
 }

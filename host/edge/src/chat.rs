@@ -27,6 +27,10 @@ pub async fn completions(
     if request.model != config.model_id {
         return Err(ApiError::model_not_found(&request.model));
     }
+    if !request.adapters.is_empty() {
+        let message = "This server holds no adapters; leave 'adapters' out.";
+        return Err(ApiError::unsupported("adapters", message));
+    }
     let loaded = load::model(env, config).await?;
     let now_ms = isolate::now_ms();
     let lease = isolate::with(|isolate| {

@@ -90,6 +90,12 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub memory_max_mib: u32,
 
+    /// Most memory that the LoRA adapters over one model take together, in MiB; those that were
+    /// not used for longest are dropped, and read from disk again when they are asked for
+    #[arg(long, env = "MEETARA_ADAPTERS_MAX_MIB", default_value_t = 64, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub adapters_max_mib: u32,
+
     /// Longest time that loading, or one step of a reply, may take, in milliseconds
     #[arg(long, env = "MEETARA_CALL_MAX_MS", default_value_t = 60_000, value_name = "MS",
           value_parser = clap::value_parser!(u32).range(1..=3_600_000))]

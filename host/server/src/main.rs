@@ -112,7 +112,7 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
     };
     let sandbox = Arc::new(Sandbox::open(&component, limits)?);
     let found = models::scan(&config.models, &sandbox);
-    if found.is_empty() {
+    if found.models.is_empty() {
         tracing::warn!(
             "no *.gguf in {}; name another folder with --models",
             config.models.display()
@@ -121,9 +121,10 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
     let workers = WorkerConfig {
         queue_max: config.queue_max.into(),
         context_max: config.context_max,
+        adapter_bytes_max: config.adapters_max_mib.saturating_mul(1 << 20),
         idle: (config.idle_s != 0).then(|| Duration::from_secs(config.idle_s.into())),
     };
-    Ok(Registry::new(found, sandbox, workers))
+    Ok(Registry::new(&config.models, found, sandbox, workers))
 }
 
 async fn bind(config: &Config, port: u16, flag: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

@@ -84,9 +84,9 @@ impl Guest {
 }
 
 #[test]
-fn the_module_imports_nothing_and_speaks_version_1() {
+fn the_module_imports_nothing_and_speaks_version_2() {
     assert_eq!(MODULE.imports().len(), 0);
-    assert_eq!(Guest::new().call::<_, i32>("meetara_abi_version", ()), 1);
+    assert_eq!(Guest::new().call::<_, i32>("meetara_abi_version", ()), 2);
 }
 
 #[test]

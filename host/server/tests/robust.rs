@@ -276,5 +276,5 @@ async fn ids_follow_the_names_of_files() {
         .iter()
         .map(|m| &m["id"])
         .collect();
-    assert_eq!(ids, ["meetara:other-tiny", TINY]);
+    assert_eq!(ids, ["meetara:other-tiny", TINY, "meetara:lora"]);
 }

@@ -6,7 +6,7 @@
 //! model about 600 ns, and there is one call per token. So our own host uses
 //! this C ABI; a WIT face is for hosts that other people write.
 //!
-//! # The ABI, version 1
+//! # The ABI, version 2
 //!
 //! Every argument is an `i32`, except `file_len`, an `i64`. Every function but
 //! `meetara_alloc` and the three that only read returns an `i32` status: 0 or
@@ -17,11 +17,15 @@
 //!
 //! | function | success |
 //! |---|---|
-//! | `meetara_abi_version()` | the version, 1 |
+//! | `meetara_abi_version()` | the version, 2 |
 //! | `meetara_alloc(len)` | address of `len` zeroed bytes; 0 when they cannot be had |
 //! | `meetara_free(ptr)` | 0; gives a buffer back |
 //! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`]. Or 1: the head is too short; result: [`wire::NeedMore`] |
 //! | `meetara_model_load(ptr)` | 0; the buffer holds a whole GGUF file; result: [`wire::Loaded`] |
+//! | `meetara_adapters_max(bytes)` | 0; the most bytes that adapters take together, 64 MiB at first; drops those that are loaded |
+//! | `meetara_adapter_load(name, ptr)` | 0; the buffers hold a name and a whole adapter file; the least recently used make room; result: [`wire::AdapterLoaded`] |
+//! | `meetara_adapter_unload(name)` | 1 when there was one of that name, else 0 |
+//! | `meetara_adapters()` | how many are loaded; result: their names, the least recently used first |
 //! | `meetara_session_open(context_max)` | a session, 1 or more; 0 for `context_max` lets the engine choose, and more than the model's own is an error; result: [`wire::Opened`] |
 //! | `meetara_session_close(session)` | 0 |
 //! | `meetara_start(session, ptr)` | 0; the buffer holds a [`wire::Start`]; result: `{"prompt_tokens","cached_tokens"}` |
@@ -32,7 +36,7 @@
 //! | `meetara_result_ptr()`, `meetara_result_len()` | where the result lies |
 //!
 //! The host fills a buffer in place and then names it by its address.
-//! Every call with a `ptr` consumes the
+//! Every call with a `ptr` or a `name` consumes the
 //! buffer, also when it fails; the bytes of a model stay where the host wrote
 //! them, so there is never a second copy. One instance holds one model. A
 //! `meetara_start` on a session that is still generating abandons that reply.
@@ -53,7 +57,7 @@ use state::State;
 pub const FAILED: i32 = -1;
 
 /// What `meetara_abi_version` answers; raised when a host must change.
-pub const ABI_VERSION: i32 = 1;
+pub const ABI_VERSION: i32 = 2;
 
 thread_local! {
     // One instance, one thread, one state: the module is built without threads.
@@ -102,6 +106,34 @@ pub extern "C" fn meetara_inspect(ptr: usize, file_len: u64) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn meetara_model_load(ptr: usize) -> i32 {
     with_state(FAILED, |state| state.report(|s| s.model_load(ptr)))
+}
+
+/// Sets how many bytes adapters may take together.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_adapters_max(bytes: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.adapters_max(bytes)))
+}
+
+/// Loads the adapter whose file lies at `ptr`, under the name that lies at `name`.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_adapter_load(name: usize, ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.adapter_load(name, ptr)))
+}
+
+/// Drops the adapter whose name lies at `name`.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_adapter_unload(name: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.adapter_unload(name)))
+}
+
+/// Lists the adapters that are loaded.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_adapters() -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.adapters()))
 }
 
 /// Opens a session with room for `context_max` tokens (0: the engine chooses).

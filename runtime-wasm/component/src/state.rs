@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meetara_engine::generate::Session;
-use meetara_engine::model::Model;
+use meetara_engine::model::{Adapter, AdapterPool, Model};
 use meetara_engine::{Error, Result};
 use meetara_format::{Error as Parse, ErrorKind as ParseKind, Gguf};
 use serde::Serialize;
@@ -12,8 +12,12 @@ use serde::de::DeserializeOwned;
 
 use crate::FAILED;
 use crate::wire::{
-    Choose, Chosen, Embed, Failure, Inspected, Loaded, NeedMore, Opened, Start, Stepped,
+    AdapterLoaded, AdapterUse, Choose, Chosen, Embed, Failure, Inspected, Loaded, NeedMore, Opened,
+    Start, Stepped,
 };
+
+/// Bytes that adapters may take together, unless the host says otherwise.
+const ADAPTER_BYTES_MAX: usize = 64 << 20;
 
 /// The state of one instance.
 pub(crate) struct State {
@@ -22,6 +26,7 @@ pub(crate) struct State {
     /// so no address is ever believed that is not in it.
     lent: BTreeMap<usize, Vec<u8>>,
     model: Option<Arc<Model>>,
+    adapters: AdapterPool,
     /// Session `n` of the ABI is at `n - 1`; `None` once closed.
     sessions: Vec<Option<Session>>,
     /// JSON of the last call.
@@ -33,6 +38,7 @@ impl State {
         Self {
             lent: BTreeMap::new(),
             model: None,
+            adapters: AdapterPool::new(ADAPTER_BYTES_MAX),
             sessions: Vec::new(),
             result: Vec::new(),
         }
@@ -161,6 +167,45 @@ impl State {
         Ok(0)
     }
 
+    pub(crate) fn adapters_max(&mut self, bytes: usize) -> Result<i32> {
+        self.adapters = AdapterPool::new(bytes);
+        Ok(0)
+    }
+
+    /// Takes a buffer that holds the name of an adapter.
+    fn take_name(&mut self, ptr: usize) -> Result<String> {
+        String::from_utf8(self.take(ptr)?)
+            .map_err(|_| Error::invalid_request("the name of an adapter must be UTF-8"))
+    }
+
+    pub(crate) fn adapter_load(&mut self, name: usize, ptr: usize) -> Result<i32> {
+        // Both buffers are taken, whatever is wrong with one of them.
+        let (name, file) = (self.take_name(name), self.take(ptr));
+        let (name, file) = (name?, file?);
+        let model = self.model.as_ref().ok_or_else(|| {
+            Error::invalid_request("no model is loaded; call meetara_model_load first")
+        })?;
+        let adapter = Adapter::load(model, &file)?;
+        let loaded = AdapterLoaded {
+            rank: adapter.rank() as u64,
+            memory_bytes: adapter.memory_bytes() as u64,
+        };
+        self.adapters.insert(name, adapter)?;
+        self.put(&loaded)?;
+        Ok(0)
+    }
+
+    pub(crate) fn adapter_unload(&mut self, name: usize) -> Result<i32> {
+        let name = self.take_name(name)?;
+        Ok(i32::from(self.adapters.remove(&name)))
+    }
+
+    pub(crate) fn adapters(&mut self) -> Result<i32> {
+        let names: Vec<String> = self.adapters.names().map(str::to_owned).collect();
+        self.put(&names)?;
+        i32::try_from(names.len()).map_err(|_| Error::internal("too many adapters are loaded"))
+    }
+
     pub(crate) fn session_open(&mut self, context_max: u32) -> Result<i32> {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::invalid_request("no model is loaded; call meetara_model_load first")
@@ -224,9 +269,20 @@ impl State {
         })
     }
 
+    /// The open session `handle`, with the adapters that a request names and no others.
+    fn session_with(&mut self, handle: i32, used: &[AdapterUse]) -> Result<&mut Session> {
+        let adapters = used
+            .iter()
+            .map(|used| Ok((self.adapters.get(&used.name)?, used.scale)))
+            .collect::<Result<Vec<_>>>()?;
+        let session = self.session(handle)?;
+        session.set_adapters(&adapters)?;
+        Ok(session)
+    }
+
     pub(crate) fn start(&mut self, handle: i32, ptr: usize) -> Result<i32> {
         let request: Start = self.request(ptr)?;
-        let session = self.session(handle)?;
+        let session = self.session_with(handle, &request.adapters)?;
         let started = match (&request.messages, &request.text) {
             (Some(messages), None) => session.start_chat(messages, &request.params)?,
             (None, Some(text)) => session.start_text(text, &request.params)?,
@@ -238,7 +294,7 @@ impl State {
 
     pub(crate) fn choose(&mut self, handle: i32, ptr: usize) -> Result<i32> {
         let request: Choose = self.request(ptr)?;
-        let session = self.session(handle)?;
+        let session = self.session_with(handle, &request.adapters)?;
         let choices = match (&request.messages, &request.text) {
             (Some(messages), None) => session.choose_chat(messages, &request.labels)?,
             (None, Some(text)) => session.choose_text(text, &request.labels)?,
@@ -255,7 +311,7 @@ impl State {
     pub(crate) fn embed(&mut self, handle: i32, ptr: usize) -> Result<i32> {
         let request: Embed = self.request(ptr)?;
         let embedding = self
-            .session(handle)?
+            .session_with(handle, &request.adapters)?
             .embed(&request.text, request.pooling)?;
         self.put(&embedding)?;
         Ok(0)

@@ -45,6 +45,25 @@ pub struct Loaded<'a> {
     pub chat: bool,
 }
 
+/// An adapter that was loaded.
+#[derive(Debug, Serialize)]
+pub struct AdapterLoaded {
+    /// The largest rank of its pairs.
+    pub rank: u64,
+    /// Bytes that its weights take.
+    pub memory_bytes: u64,
+}
+
+/// An adapter in use.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterUse {
+    /// The name it was loaded under.
+    pub name: String,
+    /// What its part is multiplied by.
+    pub scale: f32,
+}
+
 /// What an open session holds and takes.
 #[derive(Debug, Serialize)]
 pub struct Opened {
@@ -67,6 +86,9 @@ pub struct Start {
     /// How the reply is drawn.
     #[serde(default)]
     pub params: GenerateParams,
+    /// Added to the model for this request, all loaded before; none is the model alone.
+    #[serde(default)]
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// A choice among labels after a prompt: exactly one of `messages` and `text`.
@@ -81,6 +103,9 @@ pub struct Choose {
     pub text: Option<String>,
     /// What may follow.
     pub labels: Vec<String>,
+    /// Added to the model for this request, all loaded before; none is the model alone.
+    #[serde(default)]
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// How likely the labels are.
@@ -101,6 +126,9 @@ pub struct Embed {
     /// Which hidden states become the vector.
     #[serde(default)]
     pub pooling: Pooling,
+    /// Added to the model for this request, all loaded before; none is the model alone.
+    #[serde(default)]
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// What one step did.

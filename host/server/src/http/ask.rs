@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use meetara_api::{ApiError, ChooseRequest, EmbeddingsRequest};
+use meetara_api::{AdapterUse, ApiError, ChooseRequest, EmbeddingsRequest};
 use serde_json::Value;
 
 use super::chat::{next, whole_body};
@@ -18,7 +18,8 @@ pub(super) async fn embeddings(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Failure> {
     let request = EmbeddingsRequest::parse(&whole_body(body)?)?;
-    let (id, event) = ask(&app, &request.model, Task::Embed(request.inputs.clone())).await?;
+    let task = Task::Embed(request.inputs.clone());
+    let (id, event) = ask(&app, &request.model, &request.adapters, task).await?;
     match event {
         Event::Embedded(vectors, tokens) => Ok(Json(request.reply(&id, &vectors, tokens))),
         _ => Err(unexpected()),
@@ -34,21 +35,27 @@ pub(super) async fn choose(
         model,
         prompt,
         labels,
+        adapters,
     } = ChooseRequest::parse(&whole_body(body)?)?;
-    let (id, event) = ask(&app, &model, Task::Choose { prompt, labels }).await?;
+    let (id, event) = ask(&app, &model, &adapters, Task::Choose { prompt, labels }).await?;
     match event {
         Event::Chosen(choices, tokens) => Ok(Json(ChooseRequest::reply(&id, &choices, tokens))),
         _ => Err(unexpected()),
     }
 }
 
-/// The model's id and its worker's one event.
-async fn ask(app: &App, model: &str, task: Task) -> Result<(String, Event), Failure> {
-    let model = app.registry.get(model)?;
-    let mut events = app.registry.submit(model, Job { task })?;
+/// The model's id, or the adapter's that was named as one, and its worker's one event.
+async fn ask(
+    app: &App,
+    model: &str,
+    adapters: &[AdapterUse],
+    task: Task,
+) -> Result<(String, Event), Failure> {
+    let (model, adapters, id) = app.registry.get_with(model, adapters)?;
+    let mut events = app.registry.submit(model, Job { task, adapters })?;
     match next(&mut events).await {
         Event::Failed(error) => Err(error.into()),
-        event => Ok((model.id.clone(), event)),
+        event => Ok((id, event)),
     }
 }
 

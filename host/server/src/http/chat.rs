@@ -16,8 +16,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use meetara_api::{
-    ApiError, BODY_BYTES_MAX, ChatRequest, Choice, ChoiceLogprobs, Head, Prompt, SSE_CONTENT_TYPE,
-    SSE_DONE, Sampling, TextRequest, TokenLogprob, Usage,
+    AdapterUse, ApiError, BODY_BYTES_MAX, ChatRequest, Choice, ChoiceLogprobs, Head, Prompt,
+    SSE_CONTENT_TYPE, SSE_DONE, Sampling, TextRequest, TokenLogprob, Usage,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
@@ -62,6 +62,7 @@ pub(super) async fn completions(
     let request = ChatRequest::parse(&whole_body(body)?)?;
     let asked = Asked {
         model: request.model,
+        adapters: request.adapters,
         prompt: Prompt::Chat(request.messages),
         sampling: request.sampling,
         n: request.n,
@@ -79,6 +80,7 @@ pub(super) async fn texts(
     let request = TextRequest::parse(&whole_body(body)?)?;
     let asked = Asked {
         model: request.model,
+        adapters: request.adapters,
         prompt: Prompt::Text(request.prompt),
         sampling: request.sampling,
         n: request.n,
@@ -91,6 +93,7 @@ pub(super) async fn texts(
 /// What the two routes have in common.
 struct Asked {
     model: String,
+    adapters: Vec<AdapterUse>,
     prompt: Prompt,
     sampling: Sampling,
     n: u32,
@@ -99,11 +102,11 @@ struct Asked {
 }
 
 async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
-    let model = app.registry.get(&asked.model)?;
+    let (model, adapters, id) = app.registry.get_with(&asked.model, &asked.adapters)?;
     let mut head = Head::new(
         random(),
         unix_s(),
-        &model.id,
+        &id,
         &model.fingerprint,
         asked.include_usage,
     );
@@ -118,7 +121,7 @@ async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
         prompt: asked.prompt,
         samplings,
     };
-    let mut events = app.registry.submit(model, Job { task })?;
+    let mut events = app.registry.submit(model, Job { task, adapters })?;
     let shape = Shape {
         n: asked.n,
         logprobs: asked.sampling.top_logprobs.is_some(),
@@ -175,7 +178,7 @@ async fn whole(
     for index in 0..shape.n {
         loop {
             match next(&mut events).await {
-                Event::Started | Event::Embedded(..) | Event::Chosen(..) => {}
+                Event::Started | Event::Embedded(..) | Event::Chosen(..) | Event::Loaded => {}
                 Event::Piece { text, logprobs } => {
                     content.push_str(&text);
                     tokens.extend(logprobs);
@@ -244,7 +247,7 @@ impl Streamed {
         };
         let bytes = match event {
             Event::Started => self.head.sse_role(self.index),
-            Event::Embedded(..) | Event::Chosen(..) => String::new(),
+            Event::Embedded(..) | Event::Chosen(..) | Event::Loaded => String::new(),
             Event::Piece { text, logprobs } => {
                 let logprobs = self.shape.logprobs(logprobs);
                 self.head.sse_text(self.index, &text, logprobs)

@@ -2,6 +2,7 @@
 //!
 //! `guard` stands before both, `chat` is the one endpoint with a life of its own.
 
+mod adapters;
 mod ask;
 mod chat;
 mod error;

@@ -12,10 +12,9 @@ use axum::{Json, Router};
 use meetara_api::{ApiError, BODY_BYTES_MAX, Model, ModelList};
 use serde::Serialize;
 
-use super::ask;
-use super::chat;
 use super::error::Failure;
 use super::guard::{self, Guard};
+use super::{adapters, ask, chat};
 use crate::models::{ModelHealth, Registry};
 
 /// What the handlers share.
@@ -42,6 +41,15 @@ pub fn router(app: App, guard: &Guard) -> Router {
         .route("/v1/completions", post(chat::texts).fallback(only_post))
         .route("/v1/embeddings", post(ask::embeddings).fallback(only_post))
         .route("/v1/choose", post(ask::choose).fallback(only_post))
+        .route("/v1/lora_adapters", get(adapters::list).fallback(only_get))
+        .route(
+            "/v1/load_lora_adapter",
+            post(adapters::load).fallback(only_post),
+        )
+        .route(
+            "/v1/unload_lora_adapter",
+            post(adapters::unload).fallback(only_post),
+        )
         .fallback(nothing_here)
         .with_state(app)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -70,16 +78,20 @@ async fn only_post() -> impl IntoResponse {
 
 async fn models(State(app): State<App>) -> Json<ModelList> {
     let models = app.registry.usable();
-    Json(ModelList::new(
-        models
-            .map(|model| Model::new(&model.id, model.created))
-            .collect(),
-    ))
+    let mut list: Vec<_> = models
+        .map(|model| Model::new(&model.id, model.created))
+        .collect();
+    for adapter in app.registry.adapters() {
+        if let Ok(base) = app.registry.get(&adapter.base_model) {
+            list.push(Model::new(adapter.id, base.created));
+        }
+    }
+    Json(ModelList::new(list))
 }
 
 async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, Failure> {
-    let model = app.registry.get(&id)?;
-    Ok(Json(Model::new(&model.id, model.created)))
+    let (model, _, id) = app.registry.get_with(&id, &[])?;
+    Ok(Json(Model::new(id, model.created)))
 }
 
 #[derive(Serialize)]

@@ -6,16 +6,18 @@
 //! `meetara:pocket`. If a second file gives the same id, its whole name is taken, then its folders
 //! too. So ids depend on names in the folder alone, and stay the same from start to start.
 
+mod adapters;
 mod queue;
 mod scan;
 mod worker;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use meetara_api::{
-    ApiError, FinishReason, LabelProbability, Prompt, Sampling, TokenLogprob, Usage,
+    AdapterUse, ApiError, FinishReason, LabelProbability, LoadAdapter, LoraAdapter, Prompt,
+    Sampling, TokenLogprob, Usage,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -23,9 +25,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
 use crate::sandbox::{Sandbox, hex};
+use adapters::Adapters;
 use queue::{Pushed, Queue};
 
-pub use scan::{Found, scan};
+pub use adapters::{Adapter, Mix};
+pub use scan::{Found, Scanned, scan};
 
 /// What every id begins with.
 pub const ID_PREFIX: &str = "meetara:";
@@ -37,6 +41,8 @@ pub struct WorkerConfig {
     pub queue_max: usize,
     /// The most tokens of a conversation; 0 lets the engine choose.
     pub context_max: u32,
+    /// The most bytes that the adapters over one model take together.
+    pub adapter_bytes_max: u32,
     /// After so long without a request the memory is given back; `None` keeps it.
     pub idle: Option<Duration>,
 }
@@ -45,6 +51,8 @@ pub struct WorkerConfig {
 pub struct Job {
     /// What is to be done.
     pub task: Task,
+    /// What is added to the model while it is done.
+    pub adapters: Mix,
 }
 
 /// What can be asked.
@@ -65,6 +73,8 @@ pub enum Task {
         /// The labels.
         labels: Vec<String>,
     },
+    /// Nothing more than to load the model and the job's adapters.
+    Load,
 }
 
 /// What a worker reports. For each answer in this order: `Started`, `Piece`s, `Finished`; for
@@ -84,6 +94,8 @@ pub enum Event {
     Embedded(Vec<Vec<f32>>, u32),
     /// The labels of a choice, and the tokens of its prompt.
     Chosen(Vec<LabelProbability>, u32),
+    /// What was to be loaded is in memory.
+    Loaded,
     /// The answer is complete.
     Finished(FinishReason, Usage),
     /// The request failed; nothing follows.
@@ -127,6 +139,8 @@ pub struct Model {
     /// Differs when the engine or the file does.
     pub fingerprint: String,
     state: Mutex<State>,
+    /// Keys of the adapters in its sandbox.
+    resident: Mutex<Vec<String>>,
     /// What waits for its worker.
     queue: Queue,
 }
@@ -151,6 +165,7 @@ impl Model {
             created: modified_s,
             fingerprint: format!("fp_{fingerprint}"),
             state: Mutex::new(fault.map_or(State::Idle, |reason| State::Failed { reason })),
+            resident: Mutex::default(),
             queue: Queue::new(queue_max),
         }
     }
@@ -178,6 +193,7 @@ pub struct ModelHealth<'a> {
 /// All models and what their workers share.
 pub struct Registry {
     models: Vec<Arc<Model>>,
+    adapters: Adapters,
     sandbox: Arc<Sandbox>,
     config: WorkerConfig,
     stop: watch::Sender<bool>,
@@ -185,10 +201,12 @@ pub struct Registry {
 
 impl Registry {
     /// Wraps what [`scan`] found.
-    pub fn new(found: Vec<Found>, sandbox: Arc<Sandbox>, config: WorkerConfig) -> Self {
+    pub fn new(folder: &Path, found: Scanned, sandbox: Arc<Sandbox>, config: WorkerConfig) -> Self {
         let model = |found| Arc::new(Model::new(found, &sandbox, config.queue_max));
+        let models: Vec<_> = found.models.into_iter().map(model).collect();
         Self {
-            models: found.into_iter().map(model).collect(),
+            adapters: Adapters::new(folder, found.adapters, &models),
+            models,
             sandbox,
             config,
             stop: watch::Sender::new(false),
@@ -216,6 +234,59 @@ impl Registry {
             State::Failed { reason } => Err(ApiError::model_unavailable(reason)),
             _ => Ok(model),
         }
+    }
+
+    /// What a request for `id` with the field `adapters` is answered by: an id of an adapter
+    /// stands for its base with it.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`]; 404 or 400 for an adapter that is not listed or of another model.
+    pub fn get_with(
+        &self,
+        id: &str,
+        used: &[AdapterUse],
+    ) -> Result<(&Arc<Model>, Mix, String), ApiError> {
+        let (model, alone) = match self.adapters.get(id) {
+            Some(adapter) => (self.get(adapter.base())?, Some(adapter)),
+            None => (self.get(id)?, None),
+        };
+        let id = alone.as_ref().map_or(model.id.clone(), |a| a.id());
+        let mut mix: Mix = alone.into_iter().map(|adapter| (adapter, 1.0)).collect();
+        mix.extend(self.adapters.mix(model, used)?);
+        Ok((model, mix, id))
+    }
+
+    /// The adapters, and whether each is in memory.
+    pub fn adapters(&self) -> Vec<LoraAdapter> {
+        self.adapters.list(&self.models)
+    }
+
+    /// Loads an adapter, to see that it fits its base, and lists it.
+    ///
+    /// # Errors
+    /// What is wrong with the request, the file, or the base.
+    pub async fn load_adapter(&self, request: LoadAdapter) -> Result<Arc<Adapter>, ApiError> {
+        let adapter = Arc::new(self.adapters.find(request, &self.models)?);
+        let model = self.get(adapter.base())?;
+        let job = Job {
+            task: Task::Load,
+            adapters: vec![(Arc::clone(&adapter), 1.0)],
+        };
+        match self.submit(model, job)?.recv().await {
+            Some(Event::Loaded) => {}
+            Some(Event::Failed(error)) => return Err(error),
+            _ => return Err(ApiError::internal("The model's worker stopped. Try again.")),
+        }
+        self.adapters.add(Arc::clone(&adapter));
+        Ok(adapter)
+    }
+
+    /// Forgets an adapter. Replies in the making go on with it.
+    ///
+    /// # Errors
+    /// 404 when it is not listed.
+    pub fn unload_adapter(&self, name: &str) -> Result<(), ApiError> {
+        self.adapters.remove(name)
     }
 
     /// Every model, of use or not.

@@ -96,6 +96,7 @@ mod tests {
     fn job() -> Job {
         Job {
             task: Task::Embed(Vec::new()),
+            adapters: Vec::new(),
         }
     }
 

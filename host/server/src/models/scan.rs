@@ -40,9 +40,30 @@ pub struct Found {
     pub fault: Option<String>,
 }
 
-/// All models below `folder`, in the order of their ids.
-pub fn scan(folder: &Path, sandbox: &Sandbox) -> Vec<Found> {
-    let mut models = Vec::new();
+/// A file named like a model that is an adapter.
+pub struct FoundAdapter {
+    /// What clients call it, `meetara:` left out.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The path below the folder of models.
+    pub file: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What is below a folder.
+#[derive(Default)]
+pub struct Scanned {
+    /// Models, in the order of their ids.
+    pub models: Vec<Found>,
+    /// Adapters.
+    pub adapters: Vec<FoundAdapter>,
+}
+
+/// All models and adapters below `folder`.
+pub fn scan(folder: &Path, sandbox: &Sandbox) -> Scanned {
+    let (mut models, mut adapters) = (Vec::new(), Vec::new());
     let mut ids = HashSet::new();
     for (path, relative) in files(folder) {
         let id = id(&relative, &mut ids);
@@ -50,7 +71,14 @@ pub fn scan(folder: &Path, sandbox: &Sandbox) -> Vec<Found> {
         let fault = match inspect(sandbox, &path, bytes) {
             // An adapter is used through its base model, and is none by itself.
             Ok(header) if header.kind == "adapter" => {
-                tracing::info!("{} is an adapter, so not listed", relative.display());
+                tracing::info!("found the adapter {id}");
+                let name = id.strip_prefix(ID_PREFIX).unwrap_or(&id).to_owned();
+                adapters.push(FoundAdapter {
+                    name,
+                    path,
+                    file: relative,
+                    bytes,
+                });
                 continue;
             }
             Ok(header) => {
@@ -74,7 +102,7 @@ pub fn scan(folder: &Path, sandbox: &Sandbox) -> Vec<Found> {
         });
     }
     models.sort_by(|a, b| a.id.cmp(&b.id));
-    models
+    Scanned { models, adapters }
 }
 
 /// A file's length, and its last change in Unix seconds; 0 for what cannot be had.

@@ -17,11 +17,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meetara_api::{ApiError, Usage};
+use meetara_api::{AdapterUse, ApiError, Usage};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use super::{Event, Job, Model, State, Task, WorkerConfig};
+use super::{Event, Job, Mix, Model, State, Task, WorkerConfig, lock};
 use crate::sandbox::wire::{self, Choose, Embed, Start, Stepped};
 use crate::sandbox::{Instance, Sandbox, SandboxError};
 
@@ -100,6 +100,7 @@ impl Worker {
 
     fn unload(&mut self) {
         self.loaded = None;
+        lock(&self.model.resident).clear();
         self.model.set_state(State::Idle);
     }
 
@@ -155,13 +156,21 @@ impl Worker {
         };
         // The client may have given up while the request waited.
         go_on()?;
+        let model = Arc::clone(&self.model);
         let loaded = self.load()?;
         let (instance, session) = (&mut loaded.instance, loaded.session);
+        // Named by every task, so that none sees the adapters of the one before.
+        let adapters = &*load_adapters(instance, &job.adapters, &model)?;
         match &job.task {
             Task::Reply { prompt, samplings } => {
                 for (index, params) in samplings.iter().enumerate() {
                     let prompt = prompt.into();
-                    let started = instance.start(session, &Start { prompt, params })?;
+                    let start = Start {
+                        prompt,
+                        params,
+                        adapters,
+                    };
+                    let started = instance.start(session, &start)?;
                     total.prompt_tokens = started.prompt_tokens;
                     let _ = events.send(Event::Started);
                     let usage = reply(instance, session, events, &go_on, total)?;
@@ -171,8 +180,12 @@ impl Worker {
                 }
             }
             Task::Choose { prompt, labels } => {
-                let prompt = prompt.into();
-                let chosen = instance.choose(session, &Choose { prompt, labels })?;
+                let choose = Choose {
+                    prompt: prompt.into(),
+                    labels,
+                    adapters,
+                };
+                let chosen = instance.choose(session, &choose)?;
                 total.prompt_tokens = chosen.prompt_tokens;
                 let _ = events.send(Event::Chosen(chosen.choices, chosen.prompt_tokens));
             }
@@ -185,11 +198,14 @@ impl Worker {
                 let mut vectors = Vec::with_capacity(texts.len());
                 for text in texts {
                     go_on()?;
-                    let embedded = instance.embed(session, &Embed { text })?;
+                    let embedded = instance.embed(session, &Embed { text, adapters })?;
                     total.prompt_tokens = total.prompt_tokens.saturating_add(embedded.tokens);
                     vectors.push(embedded.embedding);
                 }
                 let _ = events.send(Event::Embedded(vectors, total.prompt_tokens));
+            }
+            Task::Load => {
+                let _ = events.send(Event::Loaded);
             }
         }
         // The KV cache may have grown.
@@ -262,6 +278,7 @@ impl Worker {
                     .to_owned(),
             });
         }
+        instance.set_adapters_max(self.config.adapter_bytes_max)?;
         // One setting for all models, so it is no error if one of them holds less.
         let context_max = u64::from(self.config.context_max).min(facts.context_len);
         let context_max = u32::try_from(context_max).unwrap_or(u32::MAX);
@@ -274,6 +291,48 @@ impl Worker {
             context_max,
         };
         Ok((loaded, context_max))
+    }
+}
+
+/// Reads the adapters of `mix` that the sandbox does not hold, and gives all of them as it knows them.
+fn load_adapters(
+    instance: &mut Instance,
+    mix: &Mix,
+    model: &Model,
+) -> Result<Vec<AdapterUse>, SandboxError> {
+    // To load one may drop another that this request needs too, if that was used long ago. The
+    // last loaded goes last, so with as many rounds as adapters all are there, if all fit.
+    for _ in mix {
+        let held = instance.adapters()?;
+        let missing: Vec<_> = mix.iter().filter(|(a, _)| !held.contains(&a.key)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        for (adapter, _) in missing {
+            let began = Instant::now();
+            let loaded = instance.load_adapter(&adapter.key, &adapter.path);
+            loaded.map_err(|error| named(error, &adapter.name))?;
+            let load_us = began.elapsed().as_micros();
+            tracing::info!(model = model.id, adapter = adapter.name, load_us, "loaded");
+        }
+        *lock(&model.resident) = instance.adapters()?;
+    }
+    let used = mix.iter().map(|(adapter, scale)| AdapterUse {
+        name: adapter.key.clone(),
+        scale: *scale,
+    });
+    Ok(used.collect())
+}
+
+/// The error with the name of the adapter that it is about.
+fn named(error: SandboxError, name: &str) -> SandboxError {
+    match error {
+        // What is wrong lies in the request, which chose the file: no fault of the base.
+        SandboxError::Engine { message, .. } => SandboxError::Engine {
+            code: "invalid_request".to_owned(),
+            message: format!("adapter '{name}': {message}"),
+        },
+        other => other,
     }
 }
 

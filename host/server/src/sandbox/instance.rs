@@ -1,4 +1,4 @@
-//! One instance of the component, called through its C ABI, version 1.
+//! One instance of the component, called through its C ABI, version 2.
 //!
 //! See the crate `meetara-component` for the ABI itself.
 
@@ -71,6 +71,9 @@ pub struct Instance {
     free: TypedFunc<Address, i32>,
     inspect: TypedFunc<(Address, u64), i32>,
     model_load: TypedFunc<Address, i32>,
+    adapters_max: TypedFunc<u32, i32>,
+    adapter_load: TypedFunc<(Address, Address), i32>,
+    adapters: TypedFunc<(), i32>,
     session_open: TypedFunc<u32, i32>,
     start: TypedFunc<(i32, Address), i32>,
     step: TypedFunc<i32, i32>,
@@ -113,6 +116,9 @@ impl Instance {
             free: function(&instance, &mut store, "meetara_free")?,
             inspect: function(&instance, &mut store, "meetara_inspect")?,
             model_load: function(&instance, &mut store, "meetara_model_load")?,
+            adapters_max: function(&instance, &mut store, "meetara_adapters_max")?,
+            adapter_load: function(&instance, &mut store, "meetara_adapter_load")?,
+            adapters: function(&instance, &mut store, "meetara_adapters")?,
             session_open: function(&instance, &mut store, "meetara_session_open")?,
             start: function(&instance, &mut store, "meetara_start")?,
             step: function(&instance, &mut store, "meetara_step")?,
@@ -158,6 +164,40 @@ impl Instance {
         let file = self.read_file(path, file_len)?;
         let model_load = self.model_load.clone();
         self.status(&model_load, file)?;
+        self.result()
+    }
+
+    /// Lets adapters take at most `bytes` together.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn set_adapters_max(&mut self, bytes: u32) -> Result<(), SandboxError> {
+        let adapters_max = self.adapters_max.clone();
+        self.status(&adapters_max, bytes).map(drop)
+    }
+
+    /// Loads the adapter in the file at `path` under `name`; the least recently used make room.
+    ///
+    /// # Errors
+    /// What the engine finds wrong with it; a file that cannot be read.
+    pub fn load_adapter(&mut self, name: &str, path: &Path) -> Result<(), SandboxError> {
+        let len = std::fs::metadata(path).map_err(|source| SandboxError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let file = self.read_file(path, len.len())?;
+        let name = self.write(name.as_bytes())?;
+        let adapter_load = self.adapter_load.clone();
+        self.status(&adapter_load, (name, file)).map(drop)
+    }
+
+    /// Names of the adapters that are loaded.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn adapters(&mut self) -> Result<Vec<String>, SandboxError> {
+        let adapters = self.adapters.clone();
+        self.status(&adapters, ())?;
         self.result()
     }
 
@@ -207,9 +247,7 @@ impl Instance {
     ) -> Result<T, SandboxError> {
         let json = serde_json::to_vec(request)
             .map_err(|_| unknown("a request could not be written as JSON"))?;
-        let len = u32::try_from(json.len()).map_err(|_| self.too_much_memory())?;
-        let at = self.buffer(len)?;
-        self.bytes(at, len)?.copy_from_slice(&json);
+        let at = self.write(&json)?;
         self.status(function, (session, at))?;
         self.result()
     }
@@ -244,6 +282,14 @@ impl Instance {
             self.status(&free, at)?;
             return Err(failed(source));
         }
+        Ok(at)
+    }
+
+    /// A buffer in the guest that holds `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> Result<Address, SandboxError> {
+        let len = u32::try_from(bytes.len()).map_err(|_| self.too_much_memory())?;
+        let at = self.buffer(len)?;
+        self.bytes(at, len)?.copy_from_slice(bytes);
         Ok(at)
     }
 

@@ -1,16 +1,16 @@
-//! The JSON that crosses the component's ABI, version 1, as the host reads and writes it.
+//! The JSON that crosses the component's ABI, version 2, as the host reads and writes it.
 //!
 //! The component defines these shapes in its own module `wire`. The host never links the
 //! component, so what it needs of them is stated here again; the host's tests, which run the
 //! real component, fail when the two part.
 
 use meetara_api::{
-    FinishReason, LabelProbability, Message, Prompt, Sampling, TokenLogprob, TopLogprob,
+    AdapterUse, FinishReason, LabelProbability, Message, Prompt, Sampling, TokenLogprob, TopLogprob,
 };
 use serde::{Deserialize, Serialize};
 
 /// The ABI that this host speaks.
-pub const ABI_VERSION: i32 = 1;
+pub const ABI_VERSION: i32 = 2;
 
 /// What the header of a GGUF file says.
 #[derive(Clone, Debug, Deserialize)]
@@ -74,6 +74,8 @@ pub struct Start<'a> {
     pub prompt: Read<'a>,
     /// How the reply is drawn.
     pub params: &'a Sampling,
+    /// What is added to the model; all are loaded.
+    pub adapters: &'a [AdapterUse],
 }
 
 /// A choice among labels.
@@ -84,6 +86,8 @@ pub struct Choose<'a> {
     pub prompt: Read<'a>,
     /// The labels.
     pub labels: &'a [String],
+    /// What is added to the model; all are loaded.
+    pub adapters: &'a [AdapterUse],
 }
 
 /// How likely the labels are.
@@ -100,6 +104,8 @@ pub struct Chosen {
 pub struct Embed<'a> {
     /// The text.
     pub text: &'a str,
+    /// What is added to the model; all are loaded.
+    pub adapters: &'a [AdapterUse],
 }
 
 /// A text as a vector.
