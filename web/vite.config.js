@@ -42,9 +42,9 @@ function licences() {
 }
 
 /** Whether an output of the build is this .wasm of the package. */
-function isBuild(item, variant) {
+function isBuild(item, variant, name = "meetara_browser") {
   if (!item.fileName.endsWith(".wasm")) return false;
-  return readFileSync(`../pkg/dist/${variant}/meetara_browser_bg.wasm`).equals(item.source);
+  return readFileSync(`../pkg/dist/${variant}/${name}_bg.wasm`).equals(item.source);
 }
 
 /** Writes sw.js from src/sw.js: every file of the build, and a version that follows from their bytes. */
@@ -61,12 +61,14 @@ function serviceWorker() {
         const relaxed = [];
         const simd = [];
         const scalar = [];
+        const webgpu = [];
         for (const [name, item] of Object.entries(bundle).sort(([a], [b]) => (a < b ? -1 : 1))) {
           hash.update(name).update(item.type === "chunk" ? item.code : item.source);
           // The engines differ in nothing but their bytes; a browser needs one of them.
           if (isBuild(item, "relaxed")) relaxed.push(name);
           else if (isBuild(item, "simd128")) simd.push(name);
           else if (isBuild(item, "scalar")) scalar.push(name);
+          else if (isBuild(item, "webgpu", "meetara_webgpu") || /meetara_webgpu[^/]*\.js$/.test(name)) webgpu.push(name);
           else if (name !== "index.html") files.push(name);
         }
         for (const name of readdirSync("public").sort()) {
@@ -80,7 +82,8 @@ function serviceWorker() {
           .replace('["__FILES__"]', JSON.stringify(files))
           .replace('["__RELAXED__"]', JSON.stringify(relaxed))
           .replace('["__SIMD128__"]', JSON.stringify(simd))
-          .replace('["__SCALAR__"]', JSON.stringify(scalar));
+          .replace('["__SCALAR__"]', JSON.stringify(scalar))
+          .replace('["__WEBGPU__"]', JSON.stringify(webgpu));
         this.emitFile({ type: "asset", fileName: "sw.js", source });
       },
     },

@@ -3,7 +3,7 @@
 
 import { abortError } from "./errors.js";
 import { progressReporter } from "./language-model.js";
-import { orderOf } from "./order.js";
+import { orderOf, placeOf } from "./order.js";
 import { canonicalPrompt, freshSeed, refuseUnsupported } from "./prompt.js";
 import { Runtime } from "./runtime.js";
 
@@ -19,26 +19,33 @@ export class ChatClient {
   #runtime;
   #session;
   #line = Promise.resolve();
+  #device;
 
-  constructor(runtime, session) {
+  constructor(runtime, { session, device }) {
     this.#runtime = runtime;
     this.#session = session;
+    this.#device = device;
     this.chat = { completions: { create: (body, options) => this.#create(body, options) } };
   }
 
-  /** Loads a model; takes the same `model`, `cache`, `sha256`, `signal` and `monitor` as LanguageModel.create. */
+  /** Loads a model; takes the same `model`, `cache`, `sha256`, `device`, `signal` and `monitor` as LanguageModel.create. */
   static async create(options = {}) {
-    const { signal, monitor, variant, contextMax } = options;
+    const { signal, monitor, contextMax } = options;
+    const request = { order: orderOf(options), ...placeOf(options) };
     const progress = progressReporter(monitor);
-    const runtime = await Runtime.start({ order: orderOf(options), variant }, { signal, onProgress: progress?.onProgress });
+    const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
     try {
       progress?.done();
-      const { session } = await runtime.request("open", { contextMax }, { signal });
-      return new ChatClient(runtime, session);
+      return new ChatClient(runtime, await runtime.request("open", { contextMax }, { signal }));
     } catch (error) {
       runtime.release();
       throw error;
     }
+  }
+
+  /** Where tokens are computed, and why not on the GPU if it was asked for. */
+  get device() {
+    return { ...this.#device };
   }
 
   /** Gives the model's memory back. */
@@ -51,7 +58,10 @@ export class ChatClient {
     const run = (onText, innerSignal) => this.#inTurn(() => this.#runtime.request(
       "generate",
       { session: this.#session, messages: chatMessages(messages), params: paramsOf(body) },
-      { signal: innerSignal, onEvent: (event) => event.event === "text" && onText(event.text) },
+      { signal: innerSignal, onEvent: (event) => {
+        if (event.event === "device") this.#device = event.device;
+        if (event.event === "text") onText(event.text);
+      } },
     ));
     chatMessages(messages);
     paramsOf(body);

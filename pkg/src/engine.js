@@ -51,15 +51,26 @@ const BUILDS = {
     glue: () => import("../dist/scalar/meetara_browser.js"),
     wasm: new URL("../dist/scalar/meetara_browser_bg.wasm", import.meta.url),
   },
+  // The engine with relaxed SIMD, and the GPU's half of it.
+  webgpu: {
+    glue: () => import("../dist/webgpu/meetara_webgpu.js"),
+    wasm: new URL("../dist/webgpu/meetara_webgpu_bg.wasm", import.meta.url),
+  },
 };
+
+/** Whether this JavaScript engine accepts the build for the GPU. */
+export function acceptsGpuBuild() {
+  return WebAssembly.validate(RELAXED_PROBE);
+}
 
 /**
  * Loads one build of the engine; a second call gives the same instance.
- * @param {{ variant?: "relaxed" | "simd128" | "scalar" }} [options] `variant` is for tests; without it the fastest is taken
+ * @param {{ variant?: "relaxed" | "simd128" | "scalar" | "webgpu" }} [options] without `variant` the fastest of those
+ *   for the CPU is taken
  */
 export async function loadEngine({ variant = pickVariant() } = {}) {
   const build = BUILDS[variant];
-  if (!build) throw new TypeError(`no build of the engine is called ${variant}; there are ${VARIANTS.join(", ")}`);
+  if (!build) throw new TypeError(`no build of the engine is called ${variant}; there are ${Object.keys(BUILDS).join(", ")}`);
   const glue = await build.glue();
   const { memory } = await glue.default({ module_or_path: await wasmSource(build.wasm) });
   return {

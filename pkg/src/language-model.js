@@ -7,7 +7,7 @@
 import { openFile } from "#platform";
 import { abortError, quotaExceeded } from "./errors.js";
 import { models } from "./models.js";
-import { orderOf } from "./order.js";
+import { orderOf, placeOf } from "./order.js";
 import { canonicalPrompt, directParams, freshSeed, refuseUnsupported, samplingParams } from "./prompt.js";
 import { Runtime } from "./runtime.js";
 
@@ -74,11 +74,14 @@ export class LanguageModel extends EventTarget {
   #tail = Promise.resolve();
   #destroyed = new AbortController();
   #lastReply = null;
+  #device;
 
   constructor(token, parts) {
     if (token !== PRIVATE) throw new TypeError("Use LanguageModel.create().");
     super();
     withHandlerProperty(this, "contextoverflow");
+    withHandlerProperty(this, "devicechange");
+    this.#device = parts.device;
     this.#runtime = parts.runtime;
     this.#session = parts.session;
     this.#contextWindow = parts.contextWindow;
@@ -115,13 +118,13 @@ export class LanguageModel extends EventTarget {
   /** Loads a model and opens a session with it. See types/index.d.ts for the options. */
   static async create(options = {}) {
     refuseUnsupported(options);
-    const { signal, monitor, initialPrompts = [], variant, contextMax } = options;
+    const { signal, monitor, initialPrompts = [], contextMax } = options;
     signal?.throwIfAborted();
     const sampling = samplingParams(options);
     const initial = initialPrompts.length ? canonicalPrompt(initialPrompts, false) : [];
-    const order = orderOf(options);
+    const request = { order: orderOf(options), ...placeOf(options) };
     const progress = progressReporter(monitor);
-    const runtime = await Runtime.start({ order, variant }, { signal, onProgress: progress?.onProgress });
+    const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
     try {
       progress?.done();
       const model = await LanguageModel.#open({ runtime, initial, history: [], sampling, options: { contextMax } }, signal);
@@ -177,6 +180,11 @@ export class LanguageModel extends EventTarget {
   get source() {
     const { from, kept, variant } = this.#runtime.loaded;
     return { from, kept, variant };
+  }
+
+  /** Where this session's tokens are computed, and why not on the GPU if it was asked for. See types/index.d.ts. */
+  get device() {
+    return { ...this.#device };
   }
 
   /** Memory that the engine holds for this model and all its sessions, in bytes. */
@@ -320,6 +328,10 @@ export class LanguageModel extends EventTarget {
       const messages = [...this.#initial, ...history];
       let text = "";
       const onEvent = (event) => {
+        if (event.event === "device") {
+          this.#device = event.device;
+          this.dispatchEvent(new Event("devicechange"));
+        }
         if (event.event !== "text") return;
         text += event.text;
         onText(event.text);

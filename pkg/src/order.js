@@ -35,3 +35,15 @@ function fileNameOf(url) {
     return last;
   }
 }
+
+/** Where tokens may be computed. */
+const DEVICES = ["auto", "cpu", "gpu"];
+
+/**
+ * The part of a `load` request that says where to run.
+ * @param {object} options `device`, `testing`, `variant`
+ */
+export function placeOf({ device = "cpu", testing, variant } = {}) {
+  if (!DEVICES.includes(device)) throw new TypeError(`device must be one of ${DEVICES.join(", ")}.`);
+  return { device, testing: { softwareAdapter: testing?.softwareAdapter === true }, variant };
+}

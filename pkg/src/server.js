@@ -1,16 +1,19 @@
 // The worker's side: holds the engine and one model, answers requests.
 //
 //   request   { id, op, ... }      op: load, open, close, measure, generate, abort
-//   events    { id, event, ... }   event: progress, prefill, text
+//   events    { id, event, ... }   event: progress, prefill, text, device
 //   answers   { id, result, memoryBytes } or { id, error, memoryBytes }
 //
 // Generation goes in steps of one token; between two steps messages are let
 // in, so an abort takes effect within one token. Requests to generate are
 // answered one after the other, in the order in which they came.
+//
+// With the GPU a step is a promise, and its session is in use until it settles.
 
 import { turn } from "#platform";
 import { loadEngine } from "./engine.js";
 import { abortError, failure, toWire } from "./errors.js";
+import { findAdapter } from "./gpu.js";
 import { loadModel } from "./source.js";
 import { openStore } from "./store.js";
 
@@ -24,33 +27,53 @@ const PROGRESS_EVERY_MS = 50;
 export function serve(post, listen) {
   let engine = null;
   let model = null;
+  /** What was found when the GPU was asked for: `{ adapter, reason?, message? }`. */
+  let gpu = null;
+  /** Whether the engine is the build for the GPU, and whether it must be faster than the CPU. */
+  let onGpu = false;
+  let mustBeFaster = true;
   let dead = false;
   let nextSession = 1;
   /** @type {Map<number, any>} */
   const sessions = new Map();
+  /** The session whose step has not settled. */
+  let stepping = null;
   /** Ids of requests under way, and of those among them that were aborted. */
   const active = new Set();
   const aborted = new Set();
   let line = Promise.resolve();
 
   const ops = {
-    async load(id, { variant, order }) {
-      engine = await loadEngine({ variant });
+    async load(id, { variant, order, device = "cpu", testing }) {
+      if (device !== "cpu") gpu = await findAdapter(testing);
+      mustBeFaster = device === "auto";
+      if (gpu && !gpu.reason) {
+        try {
+          engine = await loadEngine({ variant: "webgpu" });
+          onGpu = true;
+        } catch (error) {
+          gpu.reason = "failed";
+          gpu.message = `the build for the GPU could not be loaded (${error.message}); the CPU is used`;
+        }
+      }
+      engine ??= await loadEngine({ variant });
+      const take = (buffer) => (onGpu ? buffer.into_model_on_gpu(testing?.softwareAdapter === true) : buffer.into_model());
       const store = order.key || order.stored ? await openStore() : null;
-      const loaded = await loadModel({ engine, store, progress: progressOf(id) }, order);
+      const loaded = await loadModel({ engine, store, take, progress: progressOf(id) }, order);
       model = loaded.model;
       return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant };
     },
 
-    open(_id, { contextMax }) {
-      const session = model.session(contextMax);
+    async open(_id, { contextMax }) {
+      const session = onGpu ? await model.session_on_gpu(contextMax, mustBeFaster) : model.session(contextMax);
       sessions.set(nextSession, session);
-      return { session: nextSession++, contextWindow: session.context_len };
+      return { session: nextSession++, contextWindow: session.context_len, device: deviceOf(session) };
     },
 
-    close(_id, { session }) {
-      sessions.get(session)?.free();
-      sessions.delete(session);
+    close(_id, { session: number }) {
+      const session = sessions.get(number);
+      sessions.delete(number);
+      if (session !== stepping) session?.free();
     },
 
     measure(_id, { messages, reply }) {
@@ -72,8 +95,13 @@ export function serve(post, listen) {
     const began = performance.now();
     session.start_chat(messages, params);
     let first = 0;
+    let device = deviceOf(session);
     for (;;) {
-      const step = session.step();
+      const step = onGpu ? await stepOnGpu(session, number) : session.step();
+      if (device.type === "gpu") {
+        device = deviceOf(session);
+        if (device.type === "cpu") post({ id, event: "device", device });
+      }
       if (step.type === "prefill") {
         post({ id, event: "prefill", done: step.done, total: step.total });
       } else {
@@ -93,6 +121,36 @@ export function serve(post, listen) {
       if (aborted.has(id)) throw abortError();
       if (!sessions.has(number)) throw failure("stopped", "This session is closed.");
     }
+  }
+
+  async function stepOnGpu(session, number) {
+    stepping = session;
+    let step;
+    try {
+      step = await session.step_on_gpu();
+    } finally {
+      stepping = null;
+    }
+    if (sessions.has(number)) return step;
+    session.free();
+    throw failure("stopped", "This session is closed.");
+  }
+
+  /** Where a session's tokens are computed, and why not on the GPU if it was asked for. */
+  function deviceOf(session) {
+    const found = (onGpu && session.gpu_reason()) || gpu;
+    const report = (onGpu && model.gpu_report()) || {};
+    const reason = found?.code ?? found?.reason ?? null;
+    return {
+      type: onGpu && reason === null ? "gpu" : "cpu",
+      adapter: gpu?.adapter ?? null,
+      reason,
+      message: found?.message ?? null,
+      gpuBytes: onGpu ? session.gpu_bytes() : 0,
+      gpuMs: report.gpu_ms ?? null,
+      cpuMs: report.cpu_ms ?? null,
+      cosine: report.cosine ?? null,
+    };
   }
 
   function memoryBytes() {

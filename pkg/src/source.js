@@ -26,7 +26,8 @@ const MAGIC = "GGUF";
 
 /**
  * Loads a model.
- * @param {{ engine: any, store: any, progress: (bytes: number, total: number | null) => void }} context
+ * @param {{ engine: any, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void }} context
+ *   `take` makes the model of a filled buffer
  * @param {Order} order
  * @returns {Promise<{ model: any, from: "store" | "file" | "network" | "data", kept: boolean }>}
  */
@@ -73,7 +74,7 @@ async function fetchBody(url) {
   return [response.body, length];
 }
 
-async function fromReader({ engine, progress }, order, reader, from) {
+async function fromReader({ engine, take, progress }, order, reader, from) {
   let buffer = null;
   try {
     const { size } = reader;
@@ -90,14 +91,14 @@ async function fromReader({ engine, progress }, order, reader, from) {
     await checkHash(engine.view(buffer), order.sha256);
     const whole = buffer;
     buffer = null;
-    return { model: whole.into_model(), from, kept: from === "store" };
+    return { model: await take(whole), from, kept: from === "store" };
   } finally {
     buffer?.free();
     await reader.close();
   }
 }
 
-async function fromStream({ engine, store, progress }, order, chunks, length, from) {
+async function fromStream({ engine, store, take, progress }, order, chunks, length, from) {
   let writer = await begin(store, order.key);
   let buffer = null;
   try {
@@ -134,7 +135,7 @@ async function fromStream({ engine, store, progress }, order, chunks, length, fr
     writer = await keep(writer, (w) => w.finish(engine.view(buffer)));
     const whole = buffer;
     buffer = null;
-    const model = whole.into_model();
+    const model = await take(whole);
     writer = await keep(writer, (w) => w.commit({
       name: order.name ?? model.info().name,
       sha256: order.sha256?.toLowerCase(),

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { VARIANTS, loadEngine, pickVariant, supportedVariants } from "../src/engine.js";
+import { VARIANTS, acceptsGpuBuild, loadEngine, pickVariant, supportedVariants } from "../src/engine.js";
 import { Fnv } from "../../tests/runners/_hash.mjs";
 import { TINY_CONTEXT, tinyBytes, tinyUrl } from "./support.mjs";
 
@@ -18,7 +18,9 @@ describe("engine", () => {
   test("all builds give the logits of the native engine, bit by bit", async () => {
     // runtime-wasm/engine/tests/conformance.rs holds the native kernels to the same numbers.
     const { tokens, hashes } = JSON.parse(readFileSync(new URL("hashes.json", tinyUrl), "utf8"));
-    for (const variant of supportedVariants()) {
+    // Node takes relaxed SIMD from version 22 on; then also the CPU's half of the build for the GPU.
+    const builds = [...supportedVariants(), ...(acceptsGpuBuild() ? ["webgpu"] : [])];
+    for (const variant of builds) {
       const engine = await loadEngine({ variant });
       for (const [name, wanted] of Object.entries(hashes)) {
         const model = load(engine, readFileSync(new URL(name, tinyUrl)));

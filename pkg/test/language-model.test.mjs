@@ -28,6 +28,19 @@ describe("LanguageModel", () => {
     assert.ok(session.memoryBytes > tinyBytes.length && session.memoryBytes < 16e6, `${session.memoryBytes}`);
   });
 
+  test("runs on the CPU, and says why where a GPU is asked for", async () => {
+    assert.deepEqual([session.device.type, session.device.reason, session.device.message], ["cpu", null, null]);
+    for (const device of ["auto", "gpu"]) {
+      // Node has no WebGPU.
+      const other = await LanguageModel.create({ ...GREEDY, device });
+      assert.deepEqual([other.device.type, other.device.reason], ["cpu", "no_adapter"]);
+      assert.match(other.device.message, /no GPU/);
+      assert.equal(other.source.variant, pickVariant());
+      other.destroy();
+    }
+    await assert.rejects(LanguageModel.create({ ...GREEDY, device: "tpu" }), /device must be one of auto, cpu, gpu/);
+  });
+
   test("streams the same text that it gives as a whole", async () => {
     await session.reset();
     const pieces = await piecesOf(session.promptStreaming("Hello", { maxTokens: 24 }));

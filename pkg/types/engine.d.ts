@@ -6,7 +6,8 @@
 
 import type { ModelInfo } from "./index.js";
 
-export type Variant = "relaxed" | "simd128" | "scalar";
+/** "webgpu" has the classes of the others and some methods for the GPU, which only `meetara` itself uses. */
+export type Variant = "relaxed" | "simd128" | "scalar" | "webgpu";
 
 export interface EngineMessage {
   role: string;

@@ -79,8 +79,15 @@ export interface LoadOptions {
   sha256?: string;
   /** Ours: the most tokens of context to take memory for. Default: the model's own, at most 4,096. */
   contextMax?: number;
-  /** Ours, for tests: the build of the engine. Default: the fastest that runs here. */
+  /**
+   * Ours: where tokens are computed. "cpu" is the default. "auto" takes the GPU when it gives the CPU's logits
+   * and is faster; "gpu" when it gives them. Else, or when the GPU fails later, the CPU does it; `device` says why.
+   */
+  device?: "auto" | "cpu" | "gpu";
+  /** Ours, for tests: the build of the engine for the CPU. Default: the fastest that runs here. */
   variant?: "relaxed" | "simd128" | "scalar";
+  /** Ours, for tests: take a program that plays a GPU, such as SwiftShader, for one. */
+  testing?: { softwareAdapter?: boolean };
   signal?: AbortSignal;
   monitor?: (monitor: CreateMonitor) => void;
 }
@@ -129,6 +136,24 @@ export interface ReplyStats {
   tokensPerSecond: number | null;
 }
 
+/** Ours: where a session's tokens are computed. */
+export interface DeviceState {
+  type: "cpu" | "gpu";
+  /** The GPU that was found, in the browser's words; null when none was asked for or there is none. */
+  adapter: string | null;
+  /** Why it is not the GPU that was asked for, as a stable word; null when it is, or none was. */
+  reason: null | "no_adapter" | "software_adapter" | "unsupported" | "wrong_result" | "slower" | "device_lost" | "failed";
+  /** The same as a sentence. */
+  message: string | null;
+  /** GPU memory of the weights and of this session. The weights stay in the engine's memory as well. */
+  gpuBytes: number;
+  /** The self-test's time for a token on each side; null when there was none. */
+  gpuMs: number | null;
+  cpuMs: number | null;
+  /** The self-test's cosine of the two sides' logits. */
+  cosine: number | null;
+}
+
 /**
  * Errors are DOMExceptions with the Prompt API's names (or a TypeError or RangeError for a wrong argument).
  * Ours: `reason` is a stable word, one of `invalid_model`, `unsupported_model`, `invalid_request`,
@@ -164,13 +189,17 @@ export class LanguageModel extends EventTarget {
   readonly samplingMode: SamplingMode | null;
   oncontextoverflow: ((event: Event) => void) | null;
 
+  /** Ours: where tokens are computed. */
+  readonly device: DeviceState;
+  /** Ours: fired when the GPU failed in the middle of a reply and the CPU goes on from the same token. */
+  ondevicechange: ((event: Event) => void) | null;
   /** Ours. */
   readonly info: ModelInfo;
   /** Ours: where the model came from, whether it is kept for next time, and the engine's build. */
   readonly source: {
     from: "store" | "file" | "network" | "data";
     kept: boolean;
-    variant: "relaxed" | "simd128" | "scalar";
+    variant: "relaxed" | "simd128" | "scalar" | "webgpu";
   };
   /** Ours: memory of the engine for this model and all its sessions, in bytes. */
   readonly memoryBytes: number;
@@ -259,6 +288,7 @@ export interface ChatCompletionChunk {
 export class ChatClient {
   private constructor();
   static create(options: LoadOptions): Promise<ChatClient>;
+  readonly device: DeviceState;
   readonly chat: {
     readonly completions: {
       create(body: ChatRequest & { stream: true }, options?: { signal?: AbortSignal }): Promise<AsyncGenerator<ChatCompletionChunk>>;

@@ -217,10 +217,11 @@ async function story(context, relay, files) {
     const name = "wide-q4_k_m.gguf";
     const file = readFileSync(join(root, "tests/vectors/tiny", name), "base64");
     const assets = readdirSync(join(root, "web/dist/assets"));
-    const glue = assets.find((asset) => /^meetara_browser-.*\.js$/.test(asset));
     const builds = assets.filter((asset) => asset.endsWith(".wasm"));
-    assert.equal(builds.length, 3, builds.join(" "));
+    assert.equal(builds.length, 4, builds.join(" "));
     for (const build of builds) {
+      const [stem] = /^meetara_(browser|webgpu)/.exec(build);
+      const glue = assets.find((asset) => asset.startsWith(`${stem}-`) && asset.endsWith(".js"));
       const logits = await page.evaluate(async ({ glue, build, file, tokens }) => {
         // The query makes each build an instance of its own.
         const engine = await import(`/assets/${glue}?${build}`);
@@ -258,6 +259,8 @@ async function story(context, relay, files) {
     assert.match(await page.locator("#stat-speed").innerText(), /^[\d.]+ tokens\/s$/);
     assert.match(await page.locator("#stat-memory").innerText(), /^[\d.]+ MB$/);
     assert.match(await page.locator("#stat-context").innerText(), /^[\d,]+ of [\d,]+$/);
+    assert.equal(await page.locator("#stat-device").innerText(), "CPU");
+    assert.ok(await page.locator("#device-note").isHidden());
   });
 
   await step("a reply is stopped half-way, by button and by key", async () => {
@@ -440,6 +443,16 @@ async function story(context, relay, files) {
     await shot("phone");
     await page.emulateMedia({ colorScheme: null });
     await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
+  await step("where a GPU is asked for and there is none, the page says so and answers", async () => {
+    await page.goto(`${relay.origin}/?device=auto`);
+    await state("ready");
+    assert.equal(await page.locator("#stat-device").innerText(), "CPU");
+    assert.match(await page.locator("#device-note").innerText(), /^There is no GPU that this program can reach; the CPU is used\.$/);
+    assert.ok((await ask("Hello")).length > 0);
+    const assets = readdirSync(join(root, "web/dist/assets")).filter((asset) => asset.startsWith("meetara_webgpu"));
+    assert.equal(assets.length, 2, assets.join(" "));
   });
 
   await step("nothing was asked of any other host", async () => {

@@ -5,9 +5,9 @@ import { addDivider, addReply, addUserMessage, clearConversation, isEmpty, scrol
 import { announce, byId, makeButton } from "./dom.js";
 import { setUpModelsDialog } from "./models-dialog.js";
 import { clearNotice, showNotice } from "./notice.js";
-import { firstChoice, hideProgress, keyOf, nameOf, open, type Choice } from "./opener.js";
+import { firstChoice, hideProgress, keyOf, nameOf, open, wantedDevice, type Choice } from "./opener.js";
 import { allowOwnScripts, keepPageOffline } from "./platform.js";
-import { count, megabytes, milliseconds, openingError, perSecond, replyError } from "./words.js";
+import { count, megabytes, milliseconds, openingError, perSecond, replyError, sentence } from "./words.js";
 
 const SUGGESTIONS = [
   "I slept badly. What could help tonight?",
@@ -76,6 +76,12 @@ function use(next: LanguageModel, choice: Choice): void {
   modelName.textContent = name;
   addDivider(`Now talking to ${name}. It has not seen what is above.`);
   announce(`${name} is ready.`);
+  next.ondevicechange = () => {
+    if (session !== next) return;
+    showDevice(next);
+    if (next.device.message) addDivider(sentence(next.device.message));
+  };
+  showDevice(next);
   showStats();
   if (!next.source.kept) {
     showNotice({
@@ -186,6 +192,15 @@ function showStats(last?: { firstMs: number; rate: number | null }): void {
   set("stat-speed", last?.rate && Number.isFinite(last.rate) ? perSecond(last.rate) : "–");
   set("stat-memory", session ? megabytes(session.memoryBytes) : "–");
   set("stat-context", session ? `${count(session.contextUsage)} of ${count(session.contextWindow)}` : "–");
+}
+
+/** Shows where the model runs, and why not on the GPU if that was asked for. */
+function showDevice({ device }: LanguageModel): void {
+  byId("stat-device", HTMLElement).textContent = device.type === "gpu" ? "GPU" : "CPU";
+  const note = byId("device-note", HTMLParagraphElement);
+  // That there is no GPU is news only to who asked for one.
+  note.hidden = !device.message || (device.reason === "no_adapter" && wantedDevice() === null);
+  note.textContent = device.message ? sentence(device.message) : "";
 }
 
 /** Shows what can be done now. */

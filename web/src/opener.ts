@@ -98,6 +98,19 @@ export function addressChoice(written: string): Choice {
   return { kind: "address", url: url.href };
 }
 
+type Device = "auto" | "cpu" | "gpu";
+
+/** What `?device=` in the page's address asks for, if anything. */
+export function wantedDevice(): Device | null {
+  const wanted = new URLSearchParams(location.search).get("device");
+  return wanted === "auto" || wanted === "cpu" || wanted === "gpu" ? wanted : null;
+}
+
+/** The shipped model is too small to gain from a GPU; one that the user brings may be large. */
+function deviceFor(choice: Choice): Device {
+  return wantedDevice() ?? (choice.kind === "shipped" ? "cpu" : "auto");
+}
+
 /** Loads a model and shows how far it is, until `hideProgress`. */
 export async function open(choice: Choice, signal: AbortSignal): Promise<LanguageModel> {
   const name = nameOf(choice);
@@ -115,6 +128,7 @@ export async function open(choice: Choice, signal: AbortSignal): Promise<Languag
     cache: keyOf(choice),
     name: choice.kind === "shipped" ? SHIPPED_NAME : undefined,
     repeatPenalty: REPEAT_PENALTY,
+    device: deviceFor(choice),
     monitor(monitor) {
       monitor.addEventListener("downloadprogress", (event) => {
         if (signal.aborted) return;

@@ -11,6 +11,8 @@ const FILES = ["__FILES__"];
 const RELAXED = ["__RELAXED__"];
 const SIMD128 = ["__SIMD128__"];
 const SCALAR = ["__SCALAR__"];
+/** The build for the GPU, which is kept once it was wanted. */
+const WEBGPU = ["__WEBGPU__"];
 
 /** Modules that hold one instruction each, as in the package's engine.js. */
 const RELAXED_PROBE = Uint8Array.of(
@@ -47,6 +49,11 @@ self.addEventListener("fetch", (event) => {
   event.respondWith((async () => {
     const cache = await caches.open(CACHE);
     const key = request.mode === "navigate" ? "./" : request;
-    return (await cache.match(key, { ignoreSearch: request.mode === "navigate" })) ?? fetch(request);
+    const kept = await cache.match(key, { ignoreSearch: request.mode === "navigate" });
+    if (kept) return kept;
+    const response = await fetch(request);
+    const late = WEBGPU.some((file) => new URL(file, self.location.href).href === request.url);
+    if (late && response.ok) await cache.put(request, response.clone());
+    return response;
   })());
 });

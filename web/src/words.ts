@@ -31,6 +31,11 @@ export function count(n: number): string {
   return n.toLocaleString("en");
 }
 
+/** A clause as a sentence of its own. */
+export function sentence(clause: string): string {
+  return `${clause.charAt(0).toUpperCase()}${clause.slice(1)}.`;
+}
+
 function reasonOf(error: unknown): string {
   const { reason, name } = error as { reason?: string; name?: string };
   return reason ?? name ?? "";

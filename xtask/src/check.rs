@@ -33,7 +33,8 @@ pub fn clippy_native(project: &Project) -> Result<()> {
     run_command(clippy.args(["--", "-D", "warnings"]))
 }
 
-/// Clippy over the members that are built for WebAssembly, with SIMD as they are shipped.
+/// Clippy over the members that are built for WebAssembly, with SIMD as they are shipped, and over
+/// what the browser's build for the GPU adds.
 pub fn clippy_wasm(project: &Project) -> Result<()> {
     tools::ensure_wasm_target(project)?;
     for features in [wasm::Features::Simd128, wasm::Features::Relaxed] {
@@ -43,7 +44,11 @@ pub fn clippy_wasm(project: &Project) -> Result<()> {
         }
         run_command(clippy.args(["--", "-D", "warnings"]))?;
     }
-    Ok(())
+    let features = wasm::Features::Webgpu;
+    let mut clippy = wasm::command(project, "clippy", features);
+    clippy.args(["--package", "meetara-browser", "--package", "meetara-gpu"]);
+    clippy.args(features.cargo_features());
+    run_command(clippy.args(["--", "-D", "warnings"]))
 }
 
 /// Licences, bans and sources of all dependencies, when cargo-deny is installed.

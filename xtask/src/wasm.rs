@@ -5,6 +5,7 @@
 //! | browser bundle for every engine | browser | none | `pkg/dist/scalar/` |
 //! | browser bundle with SIMD | browser | simd128 | `pkg/dist/simd128/` |
 //! | browser bundle with relaxed SIMD | browser | simd128, relaxed-simd | `pkg/dist/relaxed/` |
+//! | browser bundle that also runs on the GPU | browser, feature `gpu` | simd128, relaxed-simd | `pkg/dist/webgpu/` |
 //! | module for the wasmtime host | component | relaxed | `<target>/wasm/meetara_component.wasm` |
 //! | Cloudflare Worker | edge | relaxed | `host/edge/dist/` |
 //!
@@ -44,6 +45,8 @@ pub enum Product {
     Simd128,
     /// The browser bundle with relaxed SIMD
     Relaxed,
+    /// The browser bundle with relaxed SIMD that also runs on the GPU, where there is one
+    Webgpu,
     /// The module that the native host runs in wasmtime
     Component,
     /// The Cloudflare Worker
@@ -52,7 +55,7 @@ pub enum Product {
 
 impl Product {
     /// The builds of which a browser takes one; the page's build needs all of them.
-    pub const BROWSER: [Self; 3] = [Self::Scalar, Self::Simd128, Self::Relaxed];
+    pub const BROWSER: [Self; 4] = [Self::Scalar, Self::Simd128, Self::Relaxed, Self::Webgpu];
     /// The builds that run on servers.
     const SERVERS: [Self; 2] = [Self::Component, Self::Edge];
 }
@@ -63,6 +66,9 @@ pub enum Features {
     Scalar,
     Simd128,
     Relaxed,
+    /// Relaxed SIMD and the cargo feature `gpu`, in a folder of its own: cargo gives a cdylib the same
+    /// file name whatever its features are.
+    Webgpu,
 }
 
 /// Builds the products asked for, all by default.
@@ -78,17 +84,18 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 
 fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
     match product {
-        Product::Scalar | Product::Simd128 | Product::Relaxed => {
-            let (features, name) = match product {
-                Product::Scalar => (Features::Scalar, "scalar"),
-                Product::Simd128 => (Features::Simd128, "simd128"),
-                _ => (Features::Relaxed, "relaxed"),
+        Product::Scalar | Product::Simd128 | Product::Relaxed | Product::Webgpu => {
+            let (features, name, out_name) = match product {
+                Product::Scalar => (Features::Scalar, "scalar", "meetara_browser"),
+                Product::Simd128 => (Features::Simd128, "simd128", "meetara_browser"),
+                Product::Relaxed => (Features::Relaxed, "relaxed", "meetara_browser"),
+                _ => (Features::Webgpu, "webgpu", "meetara_webgpu"),
             };
             let input = cargo::build(project, "meetara-browser", features)?;
             let job = bindgen::Job {
                 name: format!("browser-{name}"),
                 input,
-                out_name: "meetara_browser",
+                out_name,
                 out_dir: project.root.join("pkg/dist").join(name),
                 flavour: bindgen::Flavour::Page,
                 optimise,

@@ -13,7 +13,7 @@ const LEN_MAX: f64 = 2_147_483_647.0;
 #[wasm_bindgen]
 pub struct ModelBuffer {
     /// The file, `len` bytes; its capacity is its length.
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 #[wasm_bindgen]

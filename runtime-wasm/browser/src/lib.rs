@@ -11,11 +11,16 @@
 //! call, so the caller decides after every token whether to go on. Nothing
 //! here fetches, stores, waits or keeps time; that is done in `pkg/`.
 //!
+//! With the feature `gpu` each step of the way has a twin that uses the browser's
+//! GPU as well: `into_model_on_gpu`, `session_on_gpu`, `step_on_gpu`.
+//!
 //! Every error is a JavaScript `Error` with the engine's word for its kind in
 //! `code`, such as `invalid_model`.
 
 mod buffer;
 mod error;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod model;
 mod session;
 

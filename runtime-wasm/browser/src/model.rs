@@ -16,7 +16,9 @@ use crate::session::{Session, to_value};
 /// A model in memory, shared by all its sessions.
 #[wasm_bindgen]
 pub struct Model {
-    inner: Arc<EngineModel>,
+    pub(crate) inner: Arc<EngineModel>,
+    #[cfg(feature = "gpu")]
+    pub(crate) gpu: crate::gpu::Half,
 }
 
 /// What [`Model::info`] gives.
@@ -38,7 +40,11 @@ struct Info<'a> {
 impl Model {
     pub(crate) fn load(bytes: Vec<u8>) -> JsResult<Model> {
         let inner = Arc::new(EngineModel::load(bytes).map_err(to_js)?);
-        Ok(Model { inner })
+        Ok(Model {
+            inner,
+            #[cfg(feature = "gpu")]
+            gpu: crate::gpu::Half::default(),
+        })
     }
 }
 

@@ -17,7 +17,9 @@ use crate::error::{JsResult, bad_argument, to_js};
 /// A conversation with its KV cache.
 #[wasm_bindgen]
 pub struct Session {
-    inner: EngineSession,
+    pub(crate) inner: EngineSession,
+    #[cfg(feature = "gpu")]
+    pub(crate) gpu: Result<meetara_gpu::GpuSession, meetara_gpu::Reason>,
 }
 
 /// [`Step`] as JavaScript sees it: an object whose `type` says which.
@@ -74,7 +76,17 @@ pub(crate) fn to_value<T: Serialize>(value: &T) -> JsResult<JsValue> {
 
 impl Session {
     pub(crate) fn new(inner: EngineSession) -> Session {
-        Session { inner }
+        Session {
+            inner,
+            #[cfg(feature = "gpu")]
+            gpu: Err(meetara_gpu::Reason::NoAdapter),
+        }
+    }
+
+    /// What [`Self::step`] gives for `step`.
+    pub(crate) fn object(&mut self, step: Step) -> JsResult<JsValue> {
+        let logprobs = self.inner.take_logprobs();
+        to_value(&StepObject::new(step, logprobs))
     }
 }
 
@@ -142,8 +154,7 @@ impl Session {
     /// `invalid_request` if no reply was started or it is done.
     pub fn step(&mut self) -> JsResult<JsValue> {
         let step = self.inner.step().map_err(to_js)?;
-        let logprobs = self.inner.take_logprobs();
-        to_value(&StepObject::new(step, logprobs))
+        self.object(step)
     }
 
     /// Starts afresh, evaluates `tokens` and gives the logits of the last, `(n_vocab)`.

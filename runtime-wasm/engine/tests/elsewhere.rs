@@ -39,13 +39,14 @@ fn start(session: &mut Session, text: &str) {
 fn reply(session: &mut Session, other: &mut Session, remote: impl Fn(usize) -> bool) -> Vec<u32> {
     let mut ids = Vec::new();
     for n in 0.. {
-        let tokens = session
+        let wanted = session
             .wanted()
             .filter(|_| remote(n))
-            .map(|wanted| [wanted.context, wanted.next].concat());
-        let step = match tokens {
+            .map(|wanted| ([wanted.context, wanted.next].concat(), wanted.logits));
+        let step = match wanted {
             None => session.step(),
-            Some(tokens) => session.provide(other.eval_tokens(&tokens).unwrap()),
+            Some((_, false)) => session.provide(&[]),
+            Some((tokens, true)) => session.provide(other.eval_tokens(&tokens).unwrap()),
         };
         match step.unwrap() {
             Step::Prefill { done, total } => assert!(done <= total),
@@ -92,6 +93,8 @@ fn what_was_not_wanted_is_refused() {
     assert_eq!(error.kind, ErrorKind::InvalidRequest);
     start(&mut session, "a");
     let error = session.provide(&logits[1..]).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidRequest);
+    let error = session.provide(&[]).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidRequest);
     assert!(session.provide(&logits).is_ok());
 }

@@ -33,18 +33,33 @@ impl Chat {
     /// # Errors
     /// Those of [`Session::step`]; none for a failure of the GPU.
     pub async fn step(&mut self) -> Result<Step> {
-        if let (Ok(gpu), Some(wanted)) = (&mut self.gpu, self.session.wanted()) {
-            match gpu.eval(wanted.context, wanted.next).await {
-                Ok(logits) if logits.iter().all(|logit| logit.is_finite()) => {
-                    return self.session.provide(logits);
-                }
-                Ok(_) => {
-                    let cosine = f64::NAN;
-                    self.gpu = Err(Reason::WrongResult { cosine });
-                }
-                Err(reason) => self.gpu = Err(reason),
-            }
-        }
-        self.session.step()
+        step(&mut self.session, &mut self.gpu).await
     }
+}
+
+/// [`Session::step`] for those who keep the two halves of a [`Chat`] themselves: the tokens are
+/// evaluated on `gpu` until that fails. Then it becomes the reason, and `session` does this step and
+/// all that follow.
+///
+/// # Errors
+/// Those of [`Session::step`]; none for a failure of the GPU.
+pub async fn step(session: &mut Session, gpu: &mut Result<GpuSession, Reason>) -> Result<Step> {
+    if let (Ok(half), Some(wanted)) = (&mut *gpu, session.wanted()) {
+        let (context, next) = (wanted.context, wanted.next);
+        let logits = match wanted.logits {
+            true => half.eval(context, next).await,
+            false => half.feed(context, next).map(|()| [].as_slice()),
+        };
+        match logits {
+            Ok(logits) if logits.iter().all(|logit| logit.is_finite()) => {
+                return session.provide(logits);
+            }
+            Ok(_) => {
+                let cosine = f64::NAN;
+                *gpu = Err(Reason::WrongResult { cosine });
+            }
+            Err(reason) => *gpu = Err(reason),
+        }
+    }
+    session.step()
 }

@@ -41,7 +41,12 @@ impl Gpu {
         let adapter = adapter.map_err(|_| Reason::NoAdapter)?;
         let info = adapter.get_info();
         if accept == Accept::Hardware && is_software(&info) {
-            return Err(Reason::SoftwareAdapter { name: info.name });
+            // Browsers may keep the name to themselves.
+            let name = match info.name.as_str() {
+                "" => "without a name".to_owned(),
+                name => name.to_owned(),
+            };
+            return Err(Reason::SoftwareAdapter { name });
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("meetara"),

@@ -27,7 +27,7 @@ mod self_test;
 mod session;
 mod weights;
 
-pub use chat::Chat;
+pub use chat::{Chat, step};
 pub use device::{Accept, Gpu};
 pub use kernels::Shaders;
 pub use model::GpuModel;

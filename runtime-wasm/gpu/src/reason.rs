@@ -29,7 +29,7 @@ pub enum Reason {
     },
     /// It would not help.
     #[error(
-        "a token takes {gpu_ms:.1} ms on the GPU and {cpu_ms:.1} ms on the CPU; the CPU is used"
+        "a token takes {gpu_ms:.2} ms on the GPU and {cpu_ms:.2} ms on the CPU; the CPU is used"
     )]
     Slower {
         /// Time for one token on the GPU.

@@ -1,5 +1,6 @@
 //! One conversation's keys and values on the GPU, and the passes that fill them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use meetara_engine::nn::COLUMNS_MAX;
@@ -34,6 +35,8 @@ pub struct GpuSession {
     out: Vec<f32>,
     /// (C, head_dim / 2) of (cos, sin)
     turned: Vec<f32>,
+    /// Of the session's buffers, the model's not counted.
+    bytes: u64,
 }
 
 impl GpuSession {
@@ -58,10 +61,13 @@ impl GpuSession {
             )));
         }
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let bytes = Cell::new(0);
         let buffer = |label, floats: usize, usage| {
+            let size = 4 * floats.max(4) as u64;
+            bytes.set(bytes.get() + size);
             gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
-                size: 4 * floats.max(4) as u64,
+                size,
                 usage,
                 mapped_at_creation: false,
             })
@@ -150,6 +156,7 @@ impl GpuSession {
             readback,
             out: vec![0.0; config.n_vocab],
             turned: vec![0.0; COLUMNS_MAX * config.head_dim],
+            bytes: bytes.get(),
             model,
         })
     }
@@ -160,13 +167,37 @@ impl GpuSession {
         &self.model
     }
 
+    /// GPU memory of the model's weights and of the session's own buffers, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.model.weights.bytes + self.bytes
+    }
+
     /// The logits after the last of `context` and then `next`: (n_vocab). What these share with the
     /// tokens of the call before is not evaluated again.
     ///
     /// # Errors
+    /// Those of [`Self::feed`].
+    pub async fn eval(&mut self, context: &[u32], next: &[u32]) -> Result<&[f32], Reason> {
+        self.enqueue(context, next, true)?;
+        let result = readback::read(&self.model.gpu, &self.readback, &mut self.out).await;
+        if let Err(reason) = result {
+            self.tokens.clear();
+            return Err(reason);
+        }
+        Ok(&self.out)
+    }
+
+    /// Evaluates as [`Self::eval`] does, and waits for nothing: the logits are not needed.
+    ///
+    /// # Errors
     /// [`Reason::Unsupported`] when there is no token, one outside the vocabulary, or more than the
     /// context holds; [`Reason::DeviceLost`] and [`Reason::Failed`].
-    pub async fn eval(&mut self, context: &[u32], next: &[u32]) -> Result<&[f32], Reason> {
+    pub fn feed(&mut self, context: &[u32], next: &[u32]) -> Result<(), Reason> {
+        self.enqueue(context, next, false)
+    }
+
+    fn enqueue(&mut self, context: &[u32], next: &[u32], logits: bool) -> Result<(), Reason> {
         let total = context.len() + next.len();
         let n_vocab = self.model.config.n_vocab;
         let all = || context.iter().chain(next).copied();
@@ -183,14 +214,9 @@ impl GpuSession {
             let first = self.tokens.len();
             let end = total.min(first + COLUMNS_MAX);
             self.tokens.extend(all().skip(first).take(end - first));
-            self.submit(first, end == total);
+            self.submit(first, logits && end == total);
         }
-        let result = readback::read(&self.model.gpu, &self.readback, &mut self.out).await;
-        if let Err(reason) = result {
-            self.tokens.clear();
-            return Err(reason);
-        }
-        Ok(&self.out)
+        Ok(())
     }
 
     /// One pass over the tokens from `first` on: a single submission. With `head` also the logits.

@@ -22,6 +22,8 @@ pub(crate) struct Tensor {
 #[derive(Debug)]
 pub struct Weights {
     tensors: HashMap<String, Tensor>,
+    /// Of all buffers together.
+    pub(crate) bytes: u64,
 }
 
 impl Weights {
@@ -71,7 +73,8 @@ impl Weights {
             tensors.insert(name.clone(), tensor);
         }
         gpu.check()?;
-        Ok(Self { tensors })
+        let bytes = tensors.values().map(|t: &Tensor| t.buffer.size()).sum();
+        Ok(Self { tensors, bytes })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {

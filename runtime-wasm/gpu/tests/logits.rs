@@ -161,7 +161,9 @@ fn software_is_refused_unless_asked_for() {
     }
 }
 
-const TEXT: &str = "The river runs past the old mill and under the stone bridge.";
+/// More than one slice of prefill.
+const TEXT: &str = "The river runs past the old mill and under the stone bridge. \
+    In the evening it is slow, and the children throw flat stones from the other side.";
 
 fn start(chat: &mut Chat) {
     let params = GenerateParams {
@@ -170,7 +172,8 @@ fn start(chat: &mut Chat) {
         ..GenerateParams::default()
     };
     chat.session.reset();
-    chat.session.start_text(TEXT, &params).unwrap();
+    let started = chat.session.start_text(TEXT, &params).unwrap();
+    assert!(started.prompt_tokens > 32);
 }
 
 /// The ids of a reply; `before_step` is called with the number of tokens so far.

@@ -14,6 +14,7 @@ impl Features {
             Self::Scalar => "scalar",
             Self::Simd128 => "simd128",
             Self::Relaxed => "relaxed",
+            Self::Webgpu => "webgpu",
         }
     }
 
@@ -22,14 +23,24 @@ impl Features {
         match self {
             Self::Scalar => &[],
             Self::Simd128 => &["-C", "target-feature=+simd128"],
-            Self::Relaxed => &["-C", "target-feature=+simd128,+relaxed-simd"],
+            Self::Relaxed | Self::Webgpu => &["-C", "target-feature=+simd128,+relaxed-simd"],
+        }
+    }
+
+    /// cargo's features for this variant.
+    pub fn cargo_features(self) -> &'static [&'static str] {
+        match self {
+            Self::Webgpu => &["--features", "meetara-browser/gpu"],
+            _ => &[],
         }
     }
 }
 
 /// `cargo build --profile wasm -p <package>`; returns the path of the `.wasm` file.
 pub fn build(project: &Project, package: &str, features: Features) -> Result<PathBuf> {
-    run(command(project, "build", features).args(["--package", package]))?;
+    run(command(project, "build", features)
+        .args(["--package", package])
+        .args(features.cargo_features()))?;
     let target = target_dir(project, features);
     let file = target
         .join(WASM_TARGET)

@@ -22,6 +22,8 @@ pub struct Wanted<'a> {
     pub context: &'a [u32],
     /// The tokens to evaluate: at least one, at most [`COLUMNS_MAX`].
     pub next: &'a [u32],
+    /// Whether the logits after the last of them are needed: not while more of the prompt follows.
+    pub logits: bool,
 }
 
 impl Session {
@@ -43,11 +45,15 @@ impl Session {
             Some(id) => std::slice::from_ref(id),
             None => return None,
         };
-        Some(Wanted { context, next })
+        Some(Wanted {
+            context,
+            next,
+            logits: left.len() <= COLUMNS_MAX,
+        })
     }
 
     /// Goes on as [`Self::step`] does, with `logits` (n_vocab) after the last of the tokens that
-    /// [`Self::wanted`] gave.
+    /// [`Self::wanted`] gave; with none at all where it said that they are not needed.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when nothing was wanted, or for
@@ -58,7 +64,8 @@ impl Session {
                 "no logits are wanted now; ask `wanted` before each call",
             ));
         };
-        if logits.len() != self.logits.len() {
+        let needed = wanted.logits || !logits.is_empty();
+        if needed && logits.len() != self.logits.len() {
             return Err(Error::invalid_request(format!(
                 "{} logits were provided, the vocabulary has {}",
                 logits.len(),
@@ -66,7 +73,9 @@ impl Session {
             )));
         }
         let next = wanted.next.to_vec();
-        self.logits.copy_from_slice(logits);
+        if needed {
+            self.logits.copy_from_slice(logits);
+        }
         self.own = self.own.min(self.tokens.len());
         self.tokens.extend(next);
         let done = self.tokens.len();

@@ -1,0 +1,295 @@
+// The build for the GPU in Debian's Chromium, whose WebGPU is SwiftShader: the same tokens as the CPU's, and the CPU
+// takes over when there is no GPU, a wrong one, or one that is lost in the middle of a reply.
+//
+//   node tests/runners/webgpu.mjs
+//
+// Needs `cargo xtask wasm`. The package is served as it lies in pkg/, under a few paths that differ in what a
+// worker's GPU does; nothing in the package itself is made for the tests but the option that takes a software adapter.
+// Where the browser gives no adapter at all, that is said, and only falling back is checked.
+
+import assert from "node:assert/strict";
+import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const SHIPPED = join(root, "models/pocket/meetara-pocket-q4_k_m.gguf");
+const TINY = join(root, "tests/vectors/tiny/tiny-f32.gguf");
+const MODELS = { shipped: existsSync(SHIPPED) ? SHIPPED : TINY, tiny: TINY };
+// Longer than one slice of prefill.
+const QUESTION = [{ role: "user", content: "I slept badly again and I am tired all day long. My head hurts, and my work does not get done. How can I sleep better tonight?" }];
+/** Tokens of the shipped model that are compared; a software GPU takes its time. */
+const TOKENS = 8;
+/** Of the logits' own unit: the CPU rounds activations to 8 bits, the GPU does not. */
+const CLEAR_LEAD = 0.5;
+const PATIENCE_MS = 120_000;
+
+/** What is put before the worker's script, by path. */
+const WORKERS = {
+  plain: "",
+  // Takes the device away when told to.
+  lost: `
+    const request = GPUAdapter.prototype.requestDevice;
+    GPUAdapter.prototype.requestDevice = async function (...rest) {
+      const device = await request.apply(this, rest);
+      new BroadcastChannel("lose").onmessage = () => device.destroy();
+      return device;
+    };`,
+  // Turns queries and keys the wrong way.
+  wrong: `
+    const create = GPUDevice.prototype.createShaderModule;
+    GPUDevice.prototype.createShaderModule = function ({ code, ...rest }) {
+      return create.call(this, { ...rest, code: code.replace("a * angle.x - b * angle.y", "a * angle.x + b * angle.y") });
+    };`,
+  // A browser without relaxed SIMD.
+  bare: "WebAssembly.validate = () => false;",
+};
+
+const TYPES = { js: "text/javascript", wasm: "application/wasm", gguf: "application/octet-stream" };
+
+/** Serves the package and the models; counts requests by path. */
+async function startServer() {
+  const counts = new Map();
+  const server = createServer((request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    counts.set(pathname, (counts.get(pathname) ?? 0) + 1);
+    if (pathname === "/") return response.setHeader("content-type", "text/html").end("<!doctype html><title>webgpu</title>");
+    const [, place, folder, ...rest] = pathname.split("/");
+    const path = place === "model" ? MODELS[folder] : join(root, "pkg", folder ?? "", ...rest);
+    const known = place === "model" ? path : place in WORKERS && ["src", "dist"].includes(folder) && existsSync(path);
+    if (!known) return response.writeHead(404).end();
+    response.setHeader("content-type", TYPES[path.slice(path.lastIndexOf(".") + 1)]);
+    if (folder !== "src") return createReadStream(path).pipe(response);
+    // Node's name for the file that a bundler would choose.
+    const text = readFileSync(path, "utf8").replaceAll('"#platform"', '"./platform-web.js"');
+    response.end(rest[0] === "worker.js" ? WORKERS[place] + text : text);
+  });
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  return {
+    origin: `http://127.0.0.1:${server.address().port}/`,
+    count: (path) => counts.get(path) ?? 0,
+    close: () => server.close(),
+  };
+}
+
+let passed = 0;
+let failed = 0;
+
+async function step(name, action) {
+  const start = performance.now();
+  try {
+    const note = await action();
+    passed += 1;
+    console.log(`ok      ${name} (${((performance.now() - start) / 1000).toFixed(1)} s)${note ? `: ${note}` : ""}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED  ${name}\n${String(error?.stack ?? error).replace(/^/gm, "        ")}`);
+  }
+}
+
+async function open(browser, origin) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.on("pageerror", (error) => console.log(`page: ${error}`));
+  await page.goto(origin);
+  return page;
+}
+
+/** A reply of `LanguageModel` from the package under `place`; with `loseAt` the device is taken away after so many pieces. */
+function reply(page, place, options, { loseAt } = {}) {
+  return page.evaluate(async ({ place, options, loseAt }) => {
+    const { LanguageModel } = await import(`/${place}/src/index.js`);
+    const model = await LanguageModel.create({ model: "/model/tiny", cache: false, temperature: 0, maxTokens: 24, ...options });
+    const before = model.device;
+    let changes = 0;
+    model.ondevicechange = () => {
+      changes += 1;
+    };
+    const pieces = [];
+    const lose = new BroadcastChannel("lose");
+    for await (const piece of model.promptStreaming("Hello")) {
+      pieces.push(piece);
+      if (pieces.length === loseAt) lose.postMessage(null);
+    }
+    lose.close();
+    const { completionTokens } = model.lastReply;
+    const result = { text: pieces.join(""), completionTokens, before, after: model.device, changes, variant: model.source.variant };
+    model.destroy();
+    return result;
+  }, { place, options, loseAt });
+}
+
+/** Greedy tokens of both sides from one module, and how far the CPU's best logit leads at each. */
+function bothSides(page, messages, tokens) {
+  return page.evaluate(async ({ messages, tokens }) => {
+    const { loadEngine } = await import("/plain/src/engine.js");
+    const engine = await loadEngine({ variant: "webgpu" });
+    const file = new Uint8Array(await (await fetch("/model/shipped")).arrayBuffer());
+    const buffer = new engine.ModelBuffer(file.length);
+    engine.view(buffer).set(file);
+    const model = await buffer.into_model_on_gpu(true);
+    const params = { temperature: 0, max_tokens: tokens };
+    const lead = (logits) => {
+      let [first, second] = [-Infinity, -Infinity];
+      for (const logit of logits) {
+        if (logit > first) [first, second] = [logit, first];
+        else if (logit > second) second = logit;
+      }
+      return first - second;
+    };
+    const cpu = [];
+    const session = model.session(256);
+    session.start_chat(messages, params);
+    for (;;) {
+      const step = session.step();
+      if (step.type === "done") break;
+      if (step.type === "token") cpu.push({ id: step.id, lead: lead(session.logits()) });
+    }
+    session.free();
+    const both = await model.session_on_gpu(256, false);
+    const report = model.gpu_report();
+    both.start_chat(messages, params);
+    const gpu = [];
+    const start = performance.now();
+    for (;;) {
+      const step = await both.step_on_gpu();
+      if (step.type === "done") break;
+      if (step.type === "token") gpu.push(step.id);
+    }
+    const result = { cpu, gpu, reason: both.gpu_reason(), report, ms: performance.now() - start, bytes: both.gpu_bytes(), fileBytes: file.length };
+    both.free();
+    model.free();
+    return result;
+  }, { messages, tokens });
+}
+
+async function withGpu(page, server, expected) {
+  await step("the shipped model's greedy tokens are the CPU's", async () => {
+    const { cpu, gpu, reason, report, bytes, fileBytes } = await bothSides(page, QUESTION, TOKENS);
+    assert.equal(reason, undefined, JSON.stringify(reason));
+    assert.ok(report.cosine > 0.995, `cosine ${report.cosine}`);
+    assert.ok(bytes > fileBytes * 0.9, `${bytes} bytes on the GPU`);
+    let compared = 0;
+    for (const [i, { id, lead }] of cpu.entries()) {
+      if (gpu[i] !== id) {
+        assert.ok(lead < CLEAR_LEAD, `token ${i}: ${gpu[i]} on the GPU, ${id} on the CPU, whose lead is ${lead}`);
+        break;
+      }
+      compared += 1;
+    }
+    assert.ok(compared >= TOKENS / 2, `only ${compared} tokens could be compared`);
+    return `${compared} of ${cpu.length} tokens, cosine ${report.cosine.toFixed(5)}`;
+  });
+
+  await step("auto leaves a software GPU alone, says so, and fetches nothing for it", async () => {
+    const result = await reply(page, "plain", { device: "auto" });
+    assert.equal(result.before.type, "cpu");
+    assert.equal(result.before.reason, "software_adapter");
+    assert.match(result.before.message, /swiftshader/i);
+    assert.notEqual(result.variant, "webgpu");
+    assert.equal(result.text, expected.text);
+    return result.before.message;
+  });
+
+  await step("so does gpu, without the testing option", async () => {
+    const fetched = server.count("/bare/dist/webgpu/meetara_webgpu_bg.wasm");
+    const { before, text } = await reply(page, "bare", { device: "gpu" });
+    assert.equal(before.reason, "software_adapter");
+    assert.equal(text, expected.text);
+    assert.equal(server.count("/bare/dist/webgpu/meetara_webgpu_bg.wasm"), fetched);
+  });
+
+  await step("a browser without relaxed SIMD is told so", async () => {
+    const { before, text } = await reply(page, "bare", { device: "gpu", testing: { softwareAdapter: true } });
+    assert.equal(before.reason, "unsupported");
+    assert.equal(text, expected.text);
+  });
+
+  await step("a whole reply in the worker comes from the GPU", async () => {
+    const result = await reply(page, "plain", { device: "gpu", testing: { softwareAdapter: true } });
+    assert.equal(result.before.type, "gpu", result.before.message);
+    assert.equal(result.variant, "webgpu");
+    assert.ok(result.before.cosine > 0.999 && result.before.gpuMs > 0 && result.before.cpuMs > 0);
+    assert.deepEqual([result.after, result.changes], [result.before, 0]);
+    assert.equal(result.text, expected.text);
+  });
+
+  await step("auto leaves a GPU alone that is slower", async () => {
+    const { before, text, variant } = await reply(page, "plain", { device: "auto", testing: { softwareAdapter: true } });
+    assert.equal(before.reason, "slower", before.message);
+    assert.ok(before.gpuMs > before.cpuMs);
+    assert.equal(variant, "webgpu");
+    assert.equal(text, expected.text);
+    return before.message;
+  });
+
+  await step("a wrong shader is noticed before the first token", async () => {
+    const { before, text } = await reply(page, "wrong", { device: "gpu", testing: { softwareAdapter: true } });
+    assert.equal(before.type, "cpu");
+    assert.equal(before.reason, "wrong_result", before.message);
+    assert.equal(text, expected.text);
+    return before.message;
+  });
+
+  await step("a device that is lost in the middle of a reply costs no token", async () => {
+    const result = await reply(page, "lost", { device: "gpu", testing: { softwareAdapter: true } }, { loseAt: 6 });
+    assert.equal(result.before.type, "gpu", result.before.message);
+    assert.equal(result.after.type, "cpu", "the reply was over before the device was lost");
+    assert.equal(result.after.reason, "device_lost", result.after.message);
+    assert.equal(result.changes, 1);
+    assert.equal(result.text, expected.text);
+    assert.equal(result.completionTokens, expected.completionTokens);
+    return result.after.message;
+  });
+}
+
+async function withoutGpu(page) {
+  await step("without WebGPU auto and gpu run on the CPU and say so", async () => {
+    const cpu = await reply(page, "plain", {});
+    assert.deepEqual([cpu.before.type, cpu.before.reason], ["cpu", null]);
+    for (const device of ["auto", "gpu"]) {
+      const { before, text } = await reply(page, "plain", { device, testing: { softwareAdapter: true } });
+      assert.deepEqual([before.type, before.reason], ["cpu", "no_adapter"]);
+      assert.equal(text, cpu.text);
+    }
+  });
+  await step("another device is refused", async () => {
+    const error = await reply(page, "plain", { device: "tpu" }).catch((error) => error);
+    assert.match(error.message, /device must be one of auto, cpu, gpu/);
+  });
+}
+
+async function main() {
+  const wasm = join(root, "pkg/dist/webgpu/meetara_webgpu_bg.wasm");
+  if (!existsSync(wasm)) throw new Error(`${relative(root, wasm)} is missing: run \`cargo xtask wasm\``);
+  if (MODELS.shipped === TINY) console.log(`NOTE: ${relative(root, SHIPPED)} is not there; a tiny model stands in for it`);
+  const server = await startServer();
+  const launch = (...args) => chromium.launch({ executablePath: "/usr/bin/chromium", headless: true, args: ["--no-sandbox", ...args] });
+  const browser = await launch("--enable-unsafe-webgpu");
+  try {
+    const page = await open(browser, server.origin);
+    const adapter = await page.evaluate(async () => (await navigator.gpu?.requestAdapter())?.info.architecture ?? null);
+    if (adapter === null) console.log("NOTE: this browser gives no WebGPU adapter; only falling back is checked");
+    else await withGpu(page, server, await reply(page, "plain", { device: "cpu" }));
+  } finally {
+    await browser.close();
+  }
+  const bare = await launch("--disable-features=WebGPU");
+  try {
+    await withoutGpu(await open(bare, server.origin));
+  } finally {
+    await bare.close();
+    server.close();
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  failed += 1;
+  console.log(String(error?.stack ?? error));
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
