@@ -3,7 +3,7 @@
 //
 //   node tests/runners/webgpu.mjs
 //
-// Needs `cargo xtask wasm`. The package is served as it lies in pkg/, under a few paths that differ in what a
+// Needs `cargo xtask wasm` and `web/dist`. The package is served as it lies in pkg/, under a few paths that differ in what a
 // worker's GPU does; nothing in the package itself is made for the tests but the option that takes a software adapter.
 // Where the browser gives no adapter at all, that is said, and only falling back is checked.
 
@@ -26,17 +26,19 @@ const TOKENS = 8;
 const CLEAR_LEAD = 0.5;
 const PATIENCE_MS = 120_000;
 
+/** Takes the device away when told to. */
+const LOSE = `
+  const request = GPUAdapter.prototype.requestDevice;
+  GPUAdapter.prototype.requestDevice = async function (...rest) {
+    const device = await request.apply(this, rest);
+    new BroadcastChannel("lose").onmessage = () => device.destroy();
+    return device;
+  };`;
+
 /** What is put before the worker's script, by path. */
 const WORKERS = {
   plain: "",
-  // Takes the device away when told to.
-  lost: `
-    const request = GPUAdapter.prototype.requestDevice;
-    GPUAdapter.prototype.requestDevice = async function (...rest) {
-      const device = await request.apply(this, rest);
-      new BroadcastChannel("lose").onmessage = () => device.destroy();
-      return device;
-    };`,
+  lost: LOSE,
   // Turns queries and keys the wrong way.
   wrong: `
     const create = GPUDevice.prototype.createShaderModule;
@@ -45,9 +47,19 @@ const WORKERS = {
     };`,
   // A browser without relaxed SIMD.
   bare: "WebAssembly.validate = () => false;",
+  // The built page has no option for tests, so the adapter must pass for hardware.
+  page: `
+    for (const [name, value] of Object.entries({ vendor: "test", architecture: "", description: "", isFallbackAdapter: false })) {
+      Object.defineProperty(GPUAdapterInfo.prototype, name, { get: () => value });
+    }${LOSE}`,
 };
 
-const TYPES = { js: "text/javascript", wasm: "application/wasm", gguf: "application/octet-stream" };
+const PAGE = join(root, "web/dist");
+
+const TYPES = {
+  css: "text/css", gguf: "application/octet-stream", html: "text/html", js: "text/javascript", svg: "image/svg+xml",
+  txt: "text/plain", wasm: "application/wasm", webmanifest: "application/manifest+json", woff2: "font/woff2",
+};
 
 /** Serves the package and the models; counts requests by path. */
 async function startServer() {
@@ -57,14 +69,19 @@ async function startServer() {
     counts.set(pathname, (counts.get(pathname) ?? 0) + 1);
     if (pathname === "/") return response.setHeader("content-type", "text/html").end("<!doctype html><title>webgpu</title>");
     const [, place, folder, ...rest] = pathname.split("/");
-    const path = place === "model" ? MODELS[folder] : join(root, "pkg", folder ?? "", ...rest);
-    const known = place === "model" ? path : place in WORKERS && ["src", "dist"].includes(folder) && existsSync(path);
-    if (!known) return response.writeHead(404).end();
+    const name = pathname.slice(pathname.lastIndexOf("/") + 1);
+    let path = null;
+    if (place === "page") path = join(PAGE, folder || "index.html", ...rest);
+    else if (place === "model") path = MODELS[folder];
+    else if (place === "models") path = MODELS.tiny; // what the page takes for the shipped one
+    else if (place in WORKERS && ["src", "dist"].includes(folder)) path = join(root, "pkg", folder, ...rest);
+    if (!path || !existsSync(path)) return response.writeHead(404).end();
     response.setHeader("content-type", TYPES[path.slice(path.lastIndexOf(".") + 1)]);
-    if (folder !== "src") return createReadStream(path).pipe(response);
+    const isWorker = /^worker[-.].*js$/.test(name);
+    if (folder !== "src" && !isWorker) return createReadStream(path).pipe(response);
     // Node's name for the file that a bundler would choose.
     const text = readFileSync(path, "utf8").replaceAll('"#platform"', '"./platform-web.js"');
-    response.end(rest[0] === "worker.js" ? WORKERS[place] + text : text);
+    response.end(isWorker ? WORKERS[place] + text : text);
   });
   await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
   return {
@@ -216,6 +233,28 @@ async function withGpu(page, server, expected) {
     assert.equal(result.text, expected.text);
   });
 
+  await step("on the GPU a reply is aborted, and a session destroyed in the middle of one, beside another", async () => {
+    const texts = await page.evaluate(async () => {
+      const { LanguageModel } = await import("/plain/src/index.js");
+      const options = { model: "/model/tiny", cache: false, temperature: 0, maxTokens: 24, device: "gpu", testing: { softwareAdapter: true } };
+      const one = await LanguageModel.create(options);
+      const two = await one.clone();
+      const results = [one.device.type, two.device.type];
+      const abort = new AbortController();
+      const read = async (model, act, signal) => {
+        let pieces = 0;
+        for await (const _ of model.promptStreaming("Goodbye", { signal })) if ((pieces += 1) === 3) act();
+        return "whole";
+      };
+      results.push(await read(one, () => abort.abort(), abort.signal).catch((error) => error.name));
+      results.push(await read(two, () => two.destroy()).catch((error) => error.name));
+      results.push(await one.prompt("Hello"), one.device.type);
+      one.destroy();
+      return results;
+    });
+    assert.deepEqual(texts, ["gpu", "gpu", "AbortError", "AbortError", expected.text, "gpu"]);
+  });
+
   await step("auto leaves a GPU alone that is slower", async () => {
     const { before, text, variant } = await reply(page, "plain", { device: "auto", testing: { softwareAdapter: true } });
     assert.equal(before.reason, "slower", before.message);
@@ -245,6 +284,36 @@ async function withGpu(page, server, expected) {
   });
 }
 
+/** The built page on what it takes for a GPU, which it then loses. */
+async function onThePage(browser, server) {
+  await step("the page says where it runs, and that the GPU was lost; the reply goes on", async () => {
+    const page = await open(browser, `${server.origin}page/?device=gpu`);
+    const state = (wanted) => page.waitForFunction((s) => document.body.dataset.state === s, wanted, { polling: 20 });
+    await state("ready");
+    assert.equal(await page.locator("#stat-device").innerText(), "GPU");
+    assert.ok(await page.locator("#device-note").isHidden());
+    await page.locator("#input").fill("Hello");
+    await page.evaluate(() => new Promise((resolve) => {
+      const observer = new MutationObserver(() => {
+        if ((document.querySelector(".message.reply .text")?.textContent ?? "").length < 20) return;
+        observer.disconnect();
+        new BroadcastChannel("lose").postMessage(null);
+        resolve();
+      });
+      observer.observe(document.querySelector("#messages"), { subtree: true, childList: true, characterData: true });
+      document.querySelector("#composer").requestSubmit();
+    }));
+    await state("ready");
+    assert.equal(await page.locator("#stat-device").innerText(), "CPU");
+    assert.equal(await page.locator("#device-note").innerText(), "The GPU was lost; the CPU goes on from the same token.");
+    assert.equal(await page.locator(".divider").innerText(), "The GPU was lost; the CPU goes on from the same token.");
+    // The tiny model's replies end where its context does.
+    assert.match(await page.locator("#stat-context").innerText(), /^256 of 256$/);
+    assert.match(await page.locator(".message.reply .note").innerText(), /^\d+ tokens/);
+    await page.close();
+  });
+}
+
 async function withoutGpu(page) {
   await step("without WebGPU auto and gpu run on the CPU and say so", async () => {
     const cpu = await reply(page, "plain", {});
@@ -264,6 +333,7 @@ async function withoutGpu(page) {
 async function main() {
   const wasm = join(root, "pkg/dist/webgpu/meetara_webgpu_bg.wasm");
   if (!existsSync(wasm)) throw new Error(`${relative(root, wasm)} is missing: run \`cargo xtask wasm\``);
+  if (!existsSync(PAGE)) throw new Error("web/dist is missing: run `npm run build` in web/");
   if (MODELS.shipped === TINY) console.log(`NOTE: ${relative(root, SHIPPED)} is not there; a tiny model stands in for it`);
   const server = await startServer();
   const launch = (...args) => chromium.launch({ executablePath: "/usr/bin/chromium", headless: true, args: ["--no-sandbox", ...args] });
@@ -272,7 +342,10 @@ async function main() {
     const page = await open(browser, server.origin);
     const adapter = await page.evaluate(async () => (await navigator.gpu?.requestAdapter())?.info.architecture ?? null);
     if (adapter === null) console.log("NOTE: this browser gives no WebGPU adapter; only falling back is checked");
-    else await withGpu(page, server, await reply(page, "plain", { device: "cpu" }));
+    else {
+      await withGpu(page, server, await reply(page, "plain", { device: "cpu" }));
+      await onThePage(browser, server);
+    }
   } finally {
     await browser.close();
   }
