@@ -24,7 +24,11 @@ export async function findAdapter({ softwareAdapter = false } = {}) {
   if (!adapter) {
     return { adapter: null, reason: "no_adapter", message: "there is no GPU that this program can reach; the CPU is used" };
   }
-  const { vendor = "", architecture = "", description = "", isFallbackAdapter } = adapter.info ?? {};
+  // The first browsers with WebGPU did not tell who the adapter is; the engine relies on it.
+  if (!adapter.info) {
+    return { adapter: null, reason: "unsupported", message: "this browser's WebGPU is too old for the kernels; the CPU is used" };
+  }
+  const { vendor, architecture, description, isFallbackAdapter } = adapter.info;
   const name = [vendor, architecture, description].filter(Boolean).join(" ") || "without a name";
   const software = (isFallbackAdapter ?? adapter.isFallbackAdapter ?? false) || SOFTWARE.test(name);
   if (software && !softwareAdapter) {

@@ -21,7 +21,7 @@ const MODELS = { shipped: existsSync(SHIPPED) ? SHIPPED : TINY, tiny: TINY };
 // Longer than one slice of prefill.
 const QUESTION = [{ role: "user", content: "I slept badly again and I am tired all day long. My head hurts, and my work does not get done. How can I sleep better tonight?" }];
 /** Tokens of the shipped model that are compared; a software GPU takes its time. */
-const TOKENS = 8;
+const TOKENS = 6;
 /** Of the logits' own unit: the CPU rounds activations to 8 bits, the GPU does not. */
 const CLEAR_LEAD = 0.5;
 const PATIENCE_MS = 120_000;
@@ -47,6 +47,8 @@ const WORKERS = {
     };`,
   // A browser without relaxed SIMD.
   bare: "WebAssembly.validate = () => false;",
+  // Its host has no build for the GPU, or there is no network and none was kept.
+  gone: "",
   // The built page has no option for tests, so the adapter must pass for hardware.
   page: `
     for (const [name, value] of Object.entries({ vendor: "test", architecture: "", description: "", isFallbackAdapter: false })) {
@@ -75,6 +77,7 @@ async function startServer() {
     else if (place === "model") path = MODELS[folder];
     else if (place === "models") path = MODELS.tiny; // what the page takes for the shipped one
     else if (place in WORKERS && ["src", "dist"].includes(folder)) path = join(root, "pkg", folder, ...rest);
+    if (place === "gone" && rest[0] === "webgpu") path = null;
     if (!path || !existsSync(path)) return response.writeHead(404).end();
     response.setHeader("content-type", TYPES[path.slice(path.lastIndexOf(".") + 1)]);
     const isWorker = /^worker[-.].*js$/.test(name);
@@ -136,6 +139,27 @@ function reply(page, place, options, { loseAt } = {}) {
     model.destroy();
     return result;
   }, { place, options, loseAt });
+}
+
+/** Two turns of one conversation; with `lose` the device is taken away between them. */
+function twoTurns(page, place, options, lose = false) {
+  return page.evaluate(async ({ place, options, lose }) => {
+    const { LanguageModel } = await import(`/${place}/src/index.js`);
+    const model = await LanguageModel.create({ model: "/model/tiny", cache: false, temperature: 0, maxTokens: 8, ...options });
+    const first = await model.prompt("Hello");
+    const before = model.device.type;
+    if (lose) {
+      const channel = new BroadcastChannel("lose");
+      channel.postMessage(null);
+      await new Promise((done) => setTimeout(done, 200));
+      channel.close();
+    }
+    const second = await model.prompt("And then?");
+    const { cachedTokens } = model.lastReply;
+    const { reason } = model.device;
+    model.destroy();
+    return { texts: [first, second], before, cachedTokens, reason };
+  }, { place, options, lose });
 }
 
 /** Greedy tokens of both sides from one module, and how far the CPU's best logit leads at each. */
@@ -224,6 +248,14 @@ async function withGpu(page, server, expected) {
     assert.equal(text, expected.text);
   });
 
+  await step("where the build for the GPU cannot be fetched the CPU does it", async () => {
+    const { before, text, variant } = await reply(page, "gone", { device: "gpu", testing: { softwareAdapter: true } });
+    assert.equal(before.reason, "failed");
+    assert.match(before.message, /the build for the GPU could not be loaded/);
+    assert.notEqual(variant, "webgpu");
+    assert.equal(text, expected.text);
+  });
+
   await step("a whole reply in the worker comes from the GPU", async () => {
     const result = await reply(page, "plain", { device: "gpu", testing: { softwareAdapter: true } });
     assert.equal(result.before.type, "gpu", result.before.message);
@@ -281,6 +313,19 @@ async function withGpu(page, server, expected) {
     assert.equal(result.text, expected.text);
     assert.equal(result.completionTokens, expected.completionTokens);
     return result.after.message;
+  });
+
+  await step("a second turn goes on from the first, also when the device was lost in between", async () => {
+    const options = { device: "gpu", testing: { softwareAdapter: true } };
+    const cpu = await twoTurns(page, "plain", {});
+    const gpu = await twoTurns(page, "plain", options);
+    const lost = await twoTurns(page, "lost", options, true);
+    assert.deepEqual([cpu.before, gpu.before, lost.before], ["cpu", "gpu", "gpu"]);
+    assert.deepEqual([cpu.reason, gpu.reason, lost.reason], [null, null, "device_lost"]);
+    assert.ok(cpu.cachedTokens > 0 && cpu.texts[0] !== cpu.texts[1]);
+    assert.deepEqual(gpu.texts, cpu.texts);
+    assert.deepEqual(lost.texts, cpu.texts);
+    assert.equal(gpu.cachedTokens, cpu.cachedTokens);
   });
 }
 
