@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod error;
 pub mod eval;
 pub mod generate;
+mod heap;
 pub use meetara_kernels as kernels;
 pub mod model;
 pub mod nn;

@@ -28,14 +28,11 @@ use crate::kernels::math::exp;
 
 use super::{EXTRAS, GenerateParams};
 use crate::error::{Error, Result};
+use crate::heap;
 
 /// The largest window of the penalties: a longer `repeat_last_n` means this one.
 /// The counts are 16-bit numbers.
 pub const REPEAT_LAST_N_MAX: usize = u16::MAX as usize;
-
-/// How many candidates `top_p` sorts at first; doubled until they reach p.
-/// At usual temperatures 64 tokens carry most of the mass.
-const TOP_P_SORTED_FIRST: usize = 64;
 
 /// Chooses tokens. Allocates in `new` and in the first `sample`, not later.
 #[derive(Clone, Debug)]
@@ -69,8 +66,11 @@ struct Candidate {
 }
 
 /// Falling logits, then rising ids: a total order, as no logit is NaN.
-fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+fn ranks_before(a: &Candidate, b: &Candidate) -> bool {
+    match b.logit.total_cmp(&a.logit) {
+        Ordering::Equal => a.id < b.id,
+        order => order.is_lt(),
+    }
 }
 
 impl Sampler {
@@ -222,7 +222,10 @@ impl Sampler {
         Ok(best)
     }
 
-    /// Steps 2 to 4: fills `candidates` and returns those that stay.
+    /// Steps 2 to 4: fills `candidates` and returns those that stay, the last to be drawn first.
+    ///
+    /// `top_k` and `top_p` make the candidates a heap and take off it what stays, which collects at
+    /// the end of the list.
     fn filter<'a>(
         &self,
         logits: &[f32],
@@ -238,7 +241,8 @@ impl Sampler {
         let floor = best.logit + self.min_p_ln;
         candidates.clear();
         candidates.reserve(logits.len());
-        let all = logits.iter().enumerate();
+        // From the highest id to the lowest, as they are drawn from behind.
+        let all = logits.iter().enumerate().rev();
         let all = all.map(|(id, &logit)| Candidate {
             logit: self.penalised(id, logit),
             id: id as u32,
@@ -246,29 +250,40 @@ impl Sampler {
         // Without top_p, whose sum needs them, tokens below the min_p floor can go at once.
         candidates
             .extend(all.filter(|c| c.logit > f32::NEG_INFINITY && (top_p || c.logit >= floor)));
-        let mut sorted = 0;
         if top_k < candidates.len() {
-            candidates.select_nth_unstable_by(top_k - 1, by_rank);
-            candidates.truncate(top_k);
-            candidates.sort_unstable_by(by_rank);
-            sorted = top_k;
+            let dropped = candidates.len() - top_k;
+            heap::build(candidates, ranks_before);
+            for last in (dropped..candidates.len()).rev() {
+                heap::take(&mut candidates[..=last], ranks_before);
+            }
+            candidates.drain(..dropped);
         }
         if top_p {
-            let kept = top_p_count(candidates, sorted, self.top_p, best.logit);
-            candidates.truncate(kept);
-            let above = candidates.partition_point(|c| c.logit >= floor);
-            candidates.truncate(above);
+            let weight = |c: &Candidate| f64::from(exp(c.logit - best.logit));
+            let wanted = candidates.iter().rev().map(weight).sum::<f64>() * f64::from(self.top_p);
+            heap::build(candidates, ranks_before);
+            let (mut dropped, mut mass) = (candidates.len(), 0.0);
+            while mass < wanted && dropped > 0 {
+                heap::take(&mut candidates[..dropped], ranks_before);
+                let next = candidates[dropped - 1];
+                if next.logit < floor {
+                    break;
+                }
+                mass += weight(&next);
+                dropped -= 1;
+            }
+            candidates.drain(..dropped);
         }
         candidates
     }
 
-    /// Step 5: one draw among `kept`.
+    /// Step 5: one draw among `kept`, from its end to its beginning.
     fn draw(&mut self, kept: &[Candidate], best: Candidate) -> u32 {
         let temperature = self.temperature;
         let weight = |c: &Candidate| f64::from(exp((c.logit - best.logit) / temperature));
-        let total: f64 = kept.iter().map(weight).sum();
+        let total: f64 = kept.iter().rev().map(weight).sum();
         let mut left = self.rng.unit() * total;
-        for candidate in kept {
+        for candidate in kept.iter().rev() {
             left -= weight(candidate);
             if left < 0.0 {
                 return candidate.id;
@@ -276,39 +291,6 @@ impl Sampler {
         }
         // Rounding only: the draw fell on the very end of the sum.
         best.id
-    }
-}
-
-/// How many of `candidates` top_p keeps; they are sorted at least that far
-/// afterwards. The first `sorted` are in order already.
-fn top_p_count(candidates: &mut [Candidate], mut sorted: usize, top_p: f32, max: f32) -> usize {
-    let weight = |c: &Candidate| f64::from(exp(c.logit - max));
-    let wanted = candidates.iter().map(weight).sum::<f64>() * f64::from(top_p);
-    let (mut mass, mut count) = (0.0, 0);
-    loop {
-        while count < sorted {
-            let Some(candidate) = candidates.get(count) else {
-                break;
-            };
-            mass += weight(candidate);
-            count += 1;
-            if mass >= wanted {
-                return count;
-            }
-        }
-        if sorted >= candidates.len() {
-            return candidates.len();
-        }
-        // Bring the next largest ones to the front of what is not sorted yet.
-        let more = sorted
-            .max(TOP_P_SORTED_FIRST)
-            .min(candidates.len() - sorted);
-        let unsorted = &mut candidates[sorted..];
-        if more < unsorted.len() {
-            unsorted.select_nth_unstable_by(more, by_rank);
-        }
-        unsorted[..more].sort_unstable_by(by_rank);
-        sorted += more;
     }
 }
 

@@ -5,10 +5,11 @@
 //! Of Jinja's filters and tests these are the ones that chat templates use; the
 //! rest, sorting above all, would add 15 kB gzip to the module of the browser.
 
+use std::borrow::Cow;
 use std::io;
 
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind, filters, functions, tests};
+use minijinja::value::{Kwargs, Rest, StringInput, Value};
+use minijinja::{Environment, Error, ErrorKind, State, filters, functions, tests};
 use serde::Serialize;
 
 /// Macros and blocks within one another. Templates in use have three; the stack of wasm is 1 MiB.
@@ -31,55 +32,112 @@ pub(super) fn environment() -> Environment<'static> {
 
     jinja.add_filter("tojson", to_json);
     jinja.add_filter("safe", filters::safe);
-    jinja.add_filter("lower", filters::lower);
-    jinja.add_filter("upper", filters::upper);
     jinja.add_filter("title", filters::title);
-    jinja.add_filter("capitalize", filters::capitalize);
     jinja.add_filter("trim", filters::trim);
     jinja.add_filter("replace", filters::replace);
     jinja.add_filter("indent", filters::indent);
-    jinja.add_filter("format", filters::format);
-    jinja.add_filter("string", filters::string);
-    jinja.add_filter("int", filters::int);
-    jinja.add_filter("length", filters::length);
-    jinja.add_filter("count", filters::length);
-    jinja.add_filter("default", filters::default);
-    jinja.add_filter("d", filters::default);
-    jinja.add_filter("first", filters::first);
-    jinja.add_filter("last", filters::last);
-    jinja.add_filter("list", filters::list);
-    jinja.add_filter("items", filters::items);
-    jinja.add_filter("reverse", filters::reverse);
     jinja.add_filter("join", filters::join);
-    jinja.add_filter("map", filters::map);
-    jinja.add_filter("select", filters::select);
-    jinja.add_filter("reject", filters::reject);
-    jinja.add_filter("selectattr", filters::selectattr);
-    jinja.add_filter("rejectattr", filters::rejectattr);
-
-    jinja.add_test("defined", tests::is_defined);
-    jinja.add_test("undefined", tests::is_undefined);
-    jinja.add_test("none", tests::is_none);
-    jinja.add_test("boolean", tests::is_boolean);
-    jinja.add_test("true", tests::is_true);
-    jinja.add_test("false", tests::is_false);
-    jinja.add_test("string", tests::is_string);
-    jinja.add_test("number", tests::is_number);
-    jinja.add_test("integer", tests::is_integer);
-    jinja.add_test("mapping", tests::is_mapping);
-    jinja.add_test("sequence", tests::is_sequence);
-    jinja.add_test("iterable", tests::is_iterable);
-    jinja.add_test("odd", tests::is_odd);
-    jinja.add_test("even", tests::is_even);
+    for (name, filter) in OF_A_TEXT {
+        jinja.add_filter(name, filter);
+    }
+    for (name, filter) in OF_A_VALUE {
+        jinja.add_filter(name, filter);
+    }
+    for (name, filter) in OF_A_VALUE_AND_MORE {
+        jinja.add_filter(name, filter);
+    }
+    for (name, filter) in OF_A_LIST_AND_A_TEST {
+        jinja.add_filter(name, filter);
+    }
+    for (name, filter) in OF_A_LIST_AND_AN_ATTRIBUTE {
+        jinja.add_filter(name, filter);
+    }
+    for (name, test) in IS_A {
+        jinja.add_test(name, test);
+    }
+    for (name, test) in COMPARES {
+        jinja.add_test(name, test);
+    }
     jinja.add_test("in", tests::is_in);
-    for name in ["eq", "equalto", "=="] {
-        jinja.add_test(name, tests::is_eq);
-    }
-    for name in ["ne", "!="] {
-        jinja.add_test(name, tests::is_ne);
-    }
     jinja
 }
+
+/// Named functions of one type. The code that takes a function's arguments apart is made once for
+/// each type; given as functions instead of pointers, it would be made for every function.
+type Named<F, const N: usize> = [(&'static str, F); N];
+/// What a filter gives.
+type Filtered = Result<Value, Error>;
+
+const OF_A_TEXT: Named<fn(StringInput<'_>) -> Value, 3> = [
+    ("lower", filters::lower),
+    ("upper", filters::upper),
+    ("capitalize", filters::capitalize),
+];
+
+const OF_A_VALUE: Named<fn(&State<'_, '_>, &Value) -> Filtered, 9> = [
+    ("string", filters::string),
+    ("int", filters::int),
+    ("length", |_, value| filters::length(value).map(Value::from)),
+    ("count", |_, value| filters::length(value).map(Value::from)),
+    ("first", |_, value| filters::first(value)),
+    ("last", |_, value| filters::last(value.clone())),
+    ("list", |state, value| filters::list(state, value.clone())),
+    ("items", |_, value| filters::items(value)),
+    ("reverse", |_, value| filters::reverse(value)),
+];
+
+const OF_A_VALUE_AND_MORE: Named<fn(&State<'_, '_>, &Value, Rest<Value>) -> Filtered, 4> = [
+    ("format", filters::format),
+    ("default", filters::default),
+    ("d", filters::default),
+    ("map", |state, value, arguments| {
+        filters::map(state, value.clone(), arguments).map(Value::from)
+    }),
+];
+
+const OF_A_LIST_AND_A_TEST: Named<
+    fn(&State<'_, '_>, Value, Option<Cow<'_, str>>, Rest<Value>) -> Result<Vec<Value>, Error>,
+    2,
+> = [("select", filters::select), ("reject", filters::reject)];
+
+const OF_A_LIST_AND_AN_ATTRIBUTE: Named<
+    fn(
+        &State<'_, '_>,
+        Value,
+        Cow<'_, str>,
+        Option<Cow<'_, str>>,
+        Rest<Value>,
+    ) -> Result<Vec<Value>, Error>,
+    2,
+> = [
+    ("selectattr", filters::selectattr),
+    ("rejectattr", filters::rejectattr),
+];
+
+const IS_A: Named<fn(&Value) -> bool, 14> = [
+    ("defined", tests::is_defined),
+    ("undefined", tests::is_undefined),
+    ("none", tests::is_none),
+    ("boolean", tests::is_boolean),
+    ("true", tests::is_true),
+    ("false", tests::is_false),
+    ("string", tests::is_string),
+    ("number", tests::is_number),
+    ("integer", tests::is_integer),
+    ("mapping", tests::is_mapping),
+    ("sequence", tests::is_sequence),
+    ("iterable", tests::is_iterable),
+    ("odd", |value| tests::is_odd(value.clone())),
+    ("even", |value| tests::is_even(value.clone())),
+];
+
+const COMPARES: Named<fn(&Value, &Value) -> bool, 5> = [
+    ("eq", tests::is_eq),
+    ("equalto", tests::is_eq),
+    ("==", tests::is_eq),
+    ("ne", tests::is_ne),
+    ("!=", tests::is_ne),
+];
 
 /// `raise_exception(message)`: how a template refuses messages.
 fn raise_exception(message: String) -> Result<Value, Error> {

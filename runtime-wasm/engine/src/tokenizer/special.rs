@@ -4,6 +4,8 @@
 //! side by side, and each further byte narrows them by two binary searches;
 //! the first of them, if it has no more bytes, is a match.
 
+use crate::heap;
+
 /// A sorted list of texts, looked up through indices.
 #[derive(Clone, Debug)]
 pub(super) struct SpecialSet {
@@ -24,7 +26,7 @@ impl SpecialSet {
             }
             None => false,
         });
-        indices.sort_unstable_by(|&a, &b| text(a).cmp(text(b)).then(a.cmp(&b)));
+        heap::sort_reversed(&mut indices, |&a, &b| (text(a), a) > (text(b), b));
         Self {
             sorted: indices,
             first,
