@@ -15,6 +15,7 @@
 mod bindgen;
 mod cargo;
 mod opt;
+mod panics;
 mod stamp;
 
 pub use cargo::command;

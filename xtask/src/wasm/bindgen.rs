@@ -3,7 +3,7 @@
 //! The library's version equals the crate's (`=0.2.130` in both manifests), so there is no tool to
 //! install and no version to mismatch.
 
-use super::{opt, stamp};
+use super::{opt, panics, stamp};
 use crate::project::Project;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub struct Job {
 }
 
 /// Counts up when the settings below change, so that old stamps no longer hold.
-const SETTINGS_VERSION: u32 = 1;
+const SETTINGS_VERSION: u32 = 2;
 
 /// Runs wasm-bindgen and wasm-opt unless nothing changed.
 pub fn run(project: &Project, job: &Job) -> Result<()> {
@@ -65,9 +65,16 @@ pub fn run(project: &Project, job: &Job) -> Result<()> {
             .omit_default_module_path(true)
             .reset_state_function(true);
     }
-    bindgen
-        .generate(&job.out_dir)
+    let mut output = bindgen
+        .generate_output()
         .with_context(|| format!("wasm-bindgen cannot process {}", project.show(&job.input)))?;
+    // The Worker's own library says what a panic was.
+    if job.flavour == Flavour::Page {
+        panics::trap_at_once(&mut output)?;
+    }
+    output
+        .emit(&job.out_dir)
+        .with_context(|| format!("cannot write to {}", job.out_dir.display()))?;
     if job.optimise {
         opt::run_opt(project, &wasm)?;
     }

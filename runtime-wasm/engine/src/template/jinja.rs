@@ -8,9 +8,11 @@
 use std::borrow::Cow;
 use std::io;
 
-use minijinja::value::{Kwargs, Rest, StringInput, Value};
+use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{Environment, Error, ErrorKind, State, filters, functions, tests};
 use serde::Serialize;
+
+use super::{case, python};
 
 /// Macros and blocks within one another. Templates in use have three; the stack of wasm is 1 MiB.
 const RECURSION_MAX: usize = 32;
@@ -23,7 +25,7 @@ pub(super) fn environment() -> Environment<'static> {
     jinja.set_trim_blocks(true);
     jinja.set_lstrip_blocks(true);
     jinja.set_recursion_limit(RECURSION_MAX);
-    jinja.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    jinja.set_unknown_method_callback(python::call);
 
     jinja.add_function("raise_exception", raise_exception);
     jinja.add_function("range", functions::range);
@@ -32,7 +34,6 @@ pub(super) fn environment() -> Environment<'static> {
 
     jinja.add_filter("tojson", to_json);
     jinja.add_filter("safe", filters::safe);
-    jinja.add_filter("title", filters::title);
     jinja.add_filter("trim", filters::trim);
     jinja.add_filter("replace", filters::replace);
     jinja.add_filter("indent", filters::indent);
@@ -68,10 +69,11 @@ type Named<F, const N: usize> = [(&'static str, F); N];
 /// What a filter gives.
 type Filtered = Result<Value, Error>;
 
-const OF_A_TEXT: Named<fn(StringInput<'_>) -> Value, 3> = [
-    ("lower", filters::lower),
-    ("upper", filters::upper),
-    ("capitalize", filters::capitalize),
+const OF_A_TEXT: Named<fn(Cow<'_, str>) -> String, 4> = [
+    ("lower", |text| case::lower(&text)),
+    ("upper", |text| case::upper(&text)),
+    ("title", |text| case::title(&text)),
+    ("capitalize", |text| case::capitalize(&text)),
 ];
 
 const OF_A_VALUE: Named<fn(&State<'_, '_>, &Value) -> Filtered, 9> = [
@@ -207,6 +209,16 @@ impl PythonJson {
 }
 
 impl serde_json::ser::Formatter for PythonJson {
+    /// As `{:?}` writes it, which is also the shortest text that reads as the same number: what
+    /// serde_json brings for this has tables of 6 kB that do not compress.
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        write!(writer, "{value:?}")
+    }
+
+    fn write_f32<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
+        self.write_f64(writer, f64::from(value))
+    }
+
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.open(writer, b"[")
     }

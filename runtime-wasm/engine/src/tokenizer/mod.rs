@@ -21,7 +21,7 @@ mod pretokenize;
 mod special;
 mod spm;
 mod stream;
-mod unicode;
+pub(crate) mod unicode;
 mod unicode_tables;
 mod vocab;
 

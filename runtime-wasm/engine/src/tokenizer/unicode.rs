@@ -5,7 +5,7 @@ use super::unicode_tables::{LETTER, NUMBER, PUNCTUATION};
 /// What the regular expressions of the pre-tokenizers can see of a character.
 /// The categories exclude one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// `\p{L}`
     Letter,
     /// `\p{N}`
@@ -17,7 +17,7 @@ pub(super) enum Class {
 }
 
 /// The class of `c`.
-pub(super) fn class(c: char) -> Class {
+pub(crate) fn class(c: char) -> Class {
     match c {
         'a'..='z' | 'A'..='Z' => Class::Letter,
         ' ' | '\t'..='\r' => Class::Space,
