@@ -88,7 +88,9 @@ const OF_A_VALUE: Named<fn(&State<'_, '_>, &Value) -> Filtered, 9> = [
     ("reverse", |_, value| filters::reverse(value)),
 ];
 
-const OF_A_VALUE_AND_MORE: Named<fn(&State<'_, '_>, &Value, Rest<Value>) -> Filtered, 4> = [
+type OfAValueAndMore = fn(&State<'_, '_>, &Value, Rest<Value>) -> Filtered;
+
+const OF_A_VALUE_AND_MORE: Named<OfAValueAndMore, 4> = [
     ("format", filters::format),
     ("default", filters::default),
     ("d", filters::default),
@@ -97,21 +99,18 @@ const OF_A_VALUE_AND_MORE: Named<fn(&State<'_, '_>, &Value, Rest<Value>) -> Filt
     }),
 ];
 
-const OF_A_LIST_AND_A_TEST: Named<
-    fn(&State<'_, '_>, Value, Option<Cow<'_, str>>, Rest<Value>) -> Result<Vec<Value>, Error>,
-    2,
-> = [("select", filters::select), ("reject", filters::reject)];
+/// An optional text among the arguments.
+type Word<'a> = Option<Cow<'a, str>>;
+type OfAListAndATest =
+    fn(&State<'_, '_>, Value, Word<'_>, Rest<Value>) -> Result<Vec<Value>, Error>;
 
-const OF_A_LIST_AND_AN_ATTRIBUTE: Named<
-    fn(
-        &State<'_, '_>,
-        Value,
-        Cow<'_, str>,
-        Option<Cow<'_, str>>,
-        Rest<Value>,
-    ) -> Result<Vec<Value>, Error>,
-    2,
-> = [
+const OF_A_LIST_AND_A_TEST: Named<OfAListAndATest, 2> =
+    [("select", filters::select), ("reject", filters::reject)];
+
+type OfAListAndAnAttribute =
+    fn(&State<'_, '_>, Value, Cow<'_, str>, Word<'_>, Rest<Value>) -> Result<Vec<Value>, Error>;
+
+const OF_A_LIST_AND_AN_ATTRIBUTE: Named<OfAListAndAnAttribute, 2> = [
     ("selectattr", filters::selectattr),
     ("rejectattr", filters::rejectattr),
 ];
