@@ -9,7 +9,9 @@
 
 use meetara_engine::kernels::dispatch::Product;
 use meetara_engine::kernels::layout::{GROUP, weave};
-use meetara_engine::kernels::{Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUMS, Weights, scalar};
+use meetara_engine::kernels::{
+    KEY_GROUP, Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUMS, Weights, scalar,
+};
 use meetara_format::GgmlType;
 
 /// A small generator of bits (splitmix64), the same on every machine.
@@ -498,6 +500,61 @@ fn vector_kernels_have_the_scalar_bits() {
                     "{}",
                     what("f32_to_f16")
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_has_the_scalar_bits_and_reads_woven_keys() {
+    let mut bits = Bits(6);
+    for kind in KINDS {
+        for (head_dim, heads, groups) in [
+            (2, 1, 1),
+            (12, 3, 2),
+            (32, 2, 4),
+            (40, 5, 1),
+            (64, 3, 3),
+            (72, 1, 4),
+            (128, 4, 1),
+        ] {
+            let positions = groups * KEY_GROUP;
+            let stride = positions + 5;
+            let q = floats(&mut bits, heads * head_dim, kind);
+            let rows = floats(&mut bits, positions * head_dim, kind);
+            let mut keys = vec![0.0; rows.len()];
+            for (i, &x) in rows.iter().enumerate() {
+                let (t, d) = (i / head_dim, i % head_dim);
+                keys[(t / KEY_GROUP * head_dim + d) * KEY_GROUP + t % KEY_GROUP] = x;
+            }
+            let mut wanted = vec![7.0; heads * stride];
+            for (q, scores) in q.chunks(head_dim).zip(wanted.chunks_mut(stride)) {
+                scalar::dot_rows(&rows, q, &mut scores[..positions]);
+            }
+            let probabilities = floats(&mut bits, heads * stride, kind);
+            // As many positions as there are, and fewer than a group.
+            for positions in [positions, 3] {
+                let values = &rows[..positions * head_dim];
+                let mut out = q.clone();
+                scalar::attention_values(values, &probabilities, stride, head_dim, &mut out);
+                for kernels in fast_sets() {
+                    let what = format!("{} {kind:?} {heads} x {head_dim}", kernels.name);
+                    let mut found = q.clone();
+                    (kernels.attention_values)(
+                        values,
+                        &probabilities,
+                        stride,
+                        head_dim,
+                        &mut found,
+                    );
+                    assert_same(&format!("{what} values of {positions}"), &out, &found);
+                }
+            }
+            for kernels in Kernels::available() {
+                let mut found = vec![7.0; heads * stride];
+                (kernels.attention_scores)(&keys, &q, &mut found, stride, head_dim);
+                let what = format!("{} {kind:?} {heads} x {head_dim}", kernels.name);
+                assert_same(&format!("{what} scores of {positions}"), &wanted, &found);
             }
         }
     }

@@ -59,6 +59,9 @@ pub const SUMS_32: usize = 16;
 /// Fast products take this many columns at once and read scales in such
 /// groups, so the stride of scales is a multiple of it.
 pub const COLUMN_TILE: usize = 8;
+/// Positions whose keys are woven together: one vector load then brings the same element of
+/// several keys, and no score needs a sum across lanes.
+pub const KEY_GROUP: usize = 16;
 
 /// Vectors of activations, quantised to 8 bits in blocks of 32.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +184,22 @@ fn check_blocks(len: usize, block_len: usize, quants: usize, stride: usize, scal
     let columns = quants / len;
     assert!(stride.is_multiple_of(COLUMN_TILE) && stride >= columns);
     assert!(scales >= (len / block_len - 1) * stride + columns);
+}
+
+/// Asserts the shapes of attention over one KV head: `vectors` (T, head_dim) are keys or values,
+/// `heads` (R, head_dim) queries or outputs, `scores` holds T in each of its R rows, `stride` apart.
+pub(crate) fn check_attention(
+    vectors: &[f32],
+    heads: &[f32],
+    scores: &[f32],
+    stride: usize,
+    head_dim: usize,
+) -> [usize; 2] {
+    assert!(head_dim > 0 && heads.len().is_multiple_of(head_dim));
+    let [positions, heads] = [vectors.len(), heads.len()].map(|len| len / head_dim);
+    assert!(vectors.len().is_multiple_of(head_dim) && heads > 0);
+    assert!(stride >= positions && scores.len() >= (heads - 1) * stride + positions);
+    [positions, heads]
 }
 
 /// Asserts the shapes of a product: `weights` is (rows, row_bytes), `out` is

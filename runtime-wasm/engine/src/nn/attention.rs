@@ -4,7 +4,7 @@
 //! for up to QUERIES_MAX columns at a time
 //!   for each KV head
 //!     for each page            K page -> f32, once for all queries
-//!       scores[query] = K q                        (n_rep * columns, T)
+//!       scores[query] = K q                        (columns * n_rep, T)
 //!     softmax over each query's own positions
 //!     for each page            V page -> f32, once for all queries
 //!       out[query] += probabilities . V            in order of position
@@ -15,7 +15,7 @@
 use super::kv_cache::{KvCache, PAGE_LEN, Side};
 use super::memory;
 use crate::error::Result;
-use crate::kernels::Kernels;
+use crate::kernels::{KEY_GROUP, Kernels};
 
 /// Columns whose scores are held at once.
 const QUERIES_MAX: usize = 8;
@@ -37,9 +37,9 @@ pub struct Attention {
     shape: Shape,
     /// 1 / sqrt(head_dim)
     scale: f32,
-    /// One page of one head: (PAGE_LEN, head_dim)
+    /// Keys or values of one page of one head, as the cache has them: (PAGE_LEN, head_dim)
     tile: Vec<f32>,
-    /// (QUERIES_MAX * n_rep, len_max)
+    /// (QUERIES_MAX * n_rep, len_max), rows filled up to whole groups of keys
     scores: Vec<f32>,
 }
 
@@ -51,7 +51,10 @@ impl Attention {
     pub fn new(shape: Shape, len_max: usize) -> Result<Self> {
         let tile = memory::product(&[PAGE_LEN, shape.head_dim], "an attention tile")?;
         let n_rep = shape.n_head / shape.n_head_kv;
-        let scores = memory::product(&[QUERIES_MAX, n_rep, len_max], "attention scores")?;
+        let scores = memory::product(
+            &[QUERIES_MAX, n_rep, len_max.next_multiple_of(KEY_GROUP)],
+            "attention scores",
+        )?;
         Ok(Self {
             shape,
             scale: 1.0 / (shape.head_dim as f32).sqrt(),
@@ -115,52 +118,53 @@ impl Attention {
         let n_rep = n_head / n_head_kv;
         let total = positions.end;
         let row_len = self.scores.len() / (QUERIES_MAX * n_rep);
-        // Where query head `rep` of the column with this index lies in q and out.
-        let vector = |column: usize, rep: usize| {
-            let at = (column * n_head + head_kv * n_rep + rep) * head_dim;
-            at..at + head_dim
+        // Where the query heads of a column lie in q and out, and their rows of scores.
+        let heads = |column: usize| {
+            let at = (column * n_head + head_kv * n_rep) * head_dim;
+            at..at + n_rep * head_dim
         };
-        let pages = || {
-            (0..total)
-                .step_by(PAGE_LEN)
-                .map(|start| start..total.min(start + PAGE_LEN))
-        };
-        let queries = || {
-            positions
-                .clone()
-                .enumerate()
-                .flat_map(|(column, position)| {
-                    (0..n_rep).map(move |rep| (column, rep, position + 1))
-                })
-        };
+        let rows = |column: usize| column * n_rep * row_len;
+        let columns = || positions.clone().map(|position| position + 1).enumerate();
+        let pages = || (0..total).step_by(PAGE_LEN).enumerate();
 
-        for page in pages() {
-            let tile = &mut self.tile[..page.len() * head_dim];
-            cache.load(kernels, layer, Side::Key, head_kv, page.start, tile);
-            for (column, rep, visible) in queries() {
-                let n = visible.saturating_sub(page.start).min(page.len());
-                let at = (column * n_rep + rep) * row_len + page.start;
-                let scores = &mut self.scores[at..at + n];
-                (kernels.dot_rows)(&tile[..n * head_dim], &q[vector(column, rep)], scores);
+        for (page, start) in pages() {
+            let len = PAGE_LEN.min(total - start).next_multiple_of(KEY_GROUP);
+            let tile = &mut self.tile[..len * head_dim];
+            cache.load(kernels, layer, Side::Key, head_kv, page, tile);
+            for (column, visible) in columns() {
+                // Scores of a group's later positions are not looked at.
+                let n = visible.saturating_sub(start).next_multiple_of(KEY_GROUP);
+                if n > 0 {
+                    (kernels.attention_scores)(
+                        &tile[..n.min(len) * head_dim],
+                        &q[heads(column)],
+                        &mut self.scores[rows(column) + start..],
+                        row_len,
+                        head_dim,
+                    );
+                }
             }
         }
-        for (column, rep, visible) in queries() {
-            let at = (column * n_rep + rep) * row_len;
-            (kernels.softmax)(&mut self.scores[at..at + visible]);
-            out[vector(column, rep)].fill(0.0);
+        for (column, visible) in columns() {
+            for row in self.scores[rows(column)..].chunks_mut(row_len).take(n_rep) {
+                (kernels.softmax)(&mut row[..visible]);
+            }
+            out[heads(column)].fill(0.0);
         }
-        for page in pages() {
-            let tile = &mut self.tile[..page.len() * head_dim];
-            cache.load(kernels, layer, Side::Value, head_kv, page.start, tile);
-            for (column, rep, visible) in queries() {
-                let n = visible.saturating_sub(page.start).min(page.len());
-                let at = (column * n_rep + rep) * row_len + page.start;
-                let probabilities = &self.scores[at..at + n];
-                (kernels.axpy_rows)(
-                    probabilities,
-                    &tile[..n * head_dim],
-                    &mut out[vector(column, rep)],
-                );
+        for (page, start) in pages() {
+            let tile = &mut self.tile[..PAGE_LEN.min(total - start) * head_dim];
+            cache.load(kernels, layer, Side::Value, head_kv, page, tile);
+            for (column, visible) in columns() {
+                let n = visible.saturating_sub(start).min(PAGE_LEN);
+                if n > 0 {
+                    (kernels.attention_values)(
+                        &tile[..n * head_dim],
+                        &self.scores[rows(column) + start..],
+                        row_len,
+                        head_dim,
+                        &mut out[heads(column)],
+                    );
+                }
             }
         }
     }

@@ -5,18 +5,22 @@
 //! a model of a long context stays small. One page is one allocation:
 //!
 //! ```text
-//! page   (layer, K then V, KV head, PAGE_LEN, head_dim)   u16 or f32
+//! page   (layer, K then V, KV head)   u16 or f32, of each
+//! K      (PAGE_LEN / 16, head_dim, 16)
+//! V      (PAGE_LEN, head_dim)
 //! ```
 //!
 //! so that the positions of one head lie next to one another, which is how
-//! attention reads them.
+//! attention reads them. Keys are woven together, as the kernels take them.
 
 use super::memory;
 use crate::error::Result;
-use crate::kernels::Kernels;
+use crate::kernels::{KEY_GROUP, Kernels};
 
-/// Positions in a page.
+/// Positions in a page, a multiple of [`KEY_GROUP`].
 pub const PAGE_LEN: usize = 64;
+/// Elements of a key that are woven in at once.
+const KEY_PART: usize = 32;
 
 /// Which of the two halves of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,30 +151,47 @@ impl KvCache {
     pub fn store(&mut self, kernels: &Kernels, layer: usize, side: Side, first: usize, x: &[f32]) {
         let dim = self.head_dim;
         for (position, x) in (first..).zip(x.chunks_exact(self.n_head_kv * dim)) {
+            let (page, row) = (position / PAGE_LEN, position % PAGE_LEN);
             for (head, x) in x.chunks_exact(dim).enumerate() {
-                let at = self.start(layer, side, head) + position % PAGE_LEN * dim;
-                let (page, range) = (position / PAGE_LEN, at..at + dim);
-                match &mut self.pages {
-                    Pages::F16(pages) => (kernels.f32_to_f16)(x, &mut pages[page][range]),
-                    Pages::F32(pages) => pages[page][range].copy_from_slice(x),
+                let start = self.start(layer, side, head);
+                match (&mut self.pages, side) {
+                    (Pages::F16(pages), Side::Key) => {
+                        let mut keys = weave(&mut pages[page][start..], row, dim);
+                        for x in x.chunks(KEY_PART) {
+                            let mut halves = [0; KEY_PART];
+                            let halves = &mut halves[..x.len()];
+                            (kernels.f32_to_f16)(x, halves);
+                            halves.iter().zip(&mut keys).for_each(|(x, key)| *key = *x);
+                        }
+                    }
+                    (Pages::F16(pages), Side::Value) => {
+                        (kernels.f32_to_f16)(x, &mut pages[page][start + row * dim..][..dim]);
+                    }
+                    (Pages::F32(pages), Side::Key) => {
+                        let keys = weave(&mut pages[page][start..], row, dim);
+                        x.iter().zip(keys).for_each(|(x, key)| *key = *x);
+                    }
+                    (Pages::F32(pages), Side::Value) => {
+                        pages[page][start + row * dim..][..dim].copy_from_slice(x);
+                    }
                 }
             }
         }
     }
 
-    /// The vectors of head `head` at positions `first..first + n`, all in one
-    /// page, as `f32`: `out` is (n, head_dim).
+    /// The vectors of head `head` in page `page`, as `f32` and as they lie there: `out` is
+    /// (n, head_dim), for keys with `n` a multiple of [`KEY_GROUP`].
     pub fn load(
         &self,
         kernels: &Kernels,
         layer: usize,
         side: Side,
         head: usize,
-        first: usize,
+        page: usize,
         out: &mut [f32],
     ) {
-        let at = self.start(layer, side, head) + first % PAGE_LEN * self.head_dim;
-        let (page, range) = (first / PAGE_LEN, at..at + out.len());
+        let start = self.start(layer, side, head);
+        let range = start..start + out.len();
         match &self.pages {
             Pages::F16(pages) => (kernels.f16_to_f32)(&pages[page][range], out),
             Pages::F32(pages) => out.copy_from_slice(&pages[page][range]),
@@ -185,4 +206,10 @@ impl KvCache {
             Pages::F32(pages) => pages.iter().map(|page| 4 * page.len()).sum(),
         }
     }
+}
+
+/// Where the `dim` elements of key `row` of a head lie.
+fn weave<T>(keys: &mut [T], row: usize, dim: usize) -> impl Iterator<Item = &mut T> {
+    let group = &mut keys[row / KEY_GROUP * KEY_GROUP * dim..][..KEY_GROUP * dim];
+    group.iter_mut().skip(row % KEY_GROUP).step_by(KEY_GROUP)
 }

@@ -24,9 +24,9 @@ fn power_of_two(n: __m256i) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn exp(x: __m256) -> __m256 {
-    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
-    let clamped = _mm256_max_ps(x, _mm256_set1_ps(EXP_LOW));
-    let clamped = _mm256_min_ps(clamped, _mm256_set1_ps(EXP_HIGH));
+    // The second operand is what a NaN in it leaves.
+    let clamped = _mm256_max_ps(_mm256_set1_ps(EXP_LOW), x);
+    let clamped = _mm256_min_ps(_mm256_set1_ps(EXP_HIGH), clamped);
     let n = round_half_even(_mm256_mul_ps(clamped, _mm256_set1_ps(LOG2_E)));
     let whole = _mm256_cvtepi32_ps(n);
     let r = _mm256_sub_ps(clamped, _mm256_mul_ps(whole, _mm256_set1_ps(LN2_HIGH)));
@@ -41,5 +41,6 @@ pub(super) fn exp(x: __m256) -> __m256 {
     let half = _mm256_srai_epi32::<1>(n);
     let rest = _mm256_sub_epi32(n, half);
     let scaled = _mm256_mul_ps(_mm256_mul_ps(power, power_of_two(half)), power_of_two(rest));
-    _mm256_blendv_ps(scaled, x, nan)
+    let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_set1_ps(EXP_LOW));
+    _mm256_andnot_ps(below, scaled)
 }

@@ -8,6 +8,7 @@
 //! Functions here are private; they leave in a [`Kernels`] that an [`Avx2`]
 //! gives out, and an `Avx2` exists only where the CPU has the instructions.
 
+mod attention;
 mod block32;
 mod block_k;
 mod float;
@@ -79,6 +80,8 @@ export! {
     dot_rows = float::dot_rows(rows: &[f32], x: &[f32], out: &mut [f32]);
     axpy = vector::axpy(factor: f32, x: &[f32], y: &mut [f32]);
     axpy_rows = vector::axpy_rows(factors: &[f32], rows: &[f32], y: &mut [f32]);
+    attention_scores = attention::attention_scores(keys: &[f32], q: &[f32], scores: &mut [f32], stride: usize, head_dim: usize);
+    attention_values = attention::attention_values(values: &[f32], scores: &[f32], stride: usize, head_dim: usize, out: &mut [f32]);
     rms_norm = vector::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
     rope = vector::rope(x: &mut [f32], cos: &[f32], sin: &[f32]);
     softmax = vector::softmax(x: &mut [f32]);

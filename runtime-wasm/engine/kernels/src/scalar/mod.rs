@@ -3,6 +3,7 @@
 //! Written to be seen to be right, and to be what faster kernels are compared
 //! with; also what runs where nothing faster can.
 
+mod attention;
 mod block32;
 mod block_k;
 mod float;
@@ -14,6 +15,7 @@ use super::layout::{GROUP, Weights, unweave_block};
 use super::{Q8, Q8K, SUMS};
 use meetara_format::GgmlType;
 
+pub use attention::{attention_scores, attention_values};
 pub use float::{
     fold, matmul_bf16_f32, matmul_f16_f32, matmul_f32_f32, matvec_bf16_f32, matvec_f16_f32,
     matvec_f32_f32,

@@ -20,7 +20,7 @@ fn power_of_two(n: v128) -> v128 {
 /// e^x in each lane.
 #[inline]
 pub(super) fn exp(x: v128) -> v128 {
-    let number = f32x4_eq(x, x);
+    // A NaN goes through all of it.
     let clamped = f32x4_min(f32x4_max(x, f32x4_splat(EXP_LOW)), f32x4_splat(EXP_HIGH));
     let n = round_half_even(f32x4_mul(clamped, f32x4_splat(LOG2_E)));
     let whole = f32x4_convert_i32x4(n);
@@ -36,5 +36,5 @@ pub(super) fn exp(x: v128) -> v128 {
     let half = i32x4_shr(n, 1);
     let rest = i32x4_sub(n, half);
     let scaled = f32x4_mul(f32x4_mul(power, power_of_two(half)), power_of_two(rest));
-    v128_bitselect(scaled, x, number)
+    v128_andnot(scaled, f32x4_lt(x, f32x4_splat(EXP_LOW)))
 }

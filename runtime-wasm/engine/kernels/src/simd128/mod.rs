@@ -8,6 +8,7 @@
 //! The instructions are those that the build allows, so nothing has to be
 //! detected: a module that uses one that the engine lacks does not start.
 
+mod attention;
 mod block32;
 mod block_k;
 mod float;
@@ -21,6 +22,7 @@ mod woven;
 use super::dispatch::{Kernels, kernels};
 use super::{Q8, Q8K, Weights};
 
+use attention::{attention_scores, attention_values};
 use float::{dot, dot_rows};
 use quantize::{quantize_q8, quantize_q8k};
 use vector::{axpy, axpy_rows, f16_to_f32, f32_to_f16, rms_norm, rope, silu_mul, softmax};
