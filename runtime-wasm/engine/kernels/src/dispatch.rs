@@ -169,6 +169,10 @@ impl Kernels {
         if let Some(avx2) = super::avx2::Avx2::new() {
             sets.push(avx2.kernels());
         }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx512) = super::avx512::Avx512::new() {
+            sets.push(avx512.kernels());
+        }
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         sets.push(super::simd128::KERNELS);
         sets

@@ -36,6 +36,8 @@
 mod activations;
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
 pub mod dispatch;
 pub mod layout;
 pub mod math;
