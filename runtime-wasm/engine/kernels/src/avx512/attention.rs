@@ -30,15 +30,14 @@ unsafe fn scores_of_groups<const R: usize, const G: usize>(
                 let mut sums = zero;
                 let mut d = lane;
                 while d < head_dim {
-                    for r in 0..R {
+                    for (r, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: the caller's promise; d is below head_dim.
                         let q = _mm512_set1_ps(unsafe { *q.add(r * head_dim + d) });
-                        for g in 0..G {
+                        for (g, sum) in sums.iter_mut().enumerate() {
+                            let at = (g * head_dim + d) * KEY_GROUP;
                             // SAFETY: the caller's promise.
-                            let keys = unsafe {
-                                _mm512_loadu_ps(keys.add((g * head_dim + d) * KEY_GROUP))
-                            };
-                            sums[r][g] = _mm512_add_ps(sums[r][g], _mm512_mul_ps(keys, q));
+                            let keys = unsafe { _mm512_loadu_ps(keys.add(at)) };
+                            *sum = _mm512_add_ps(*sum, _mm512_mul_ps(keys, q));
                         }
                     }
                     d += 8;
@@ -137,11 +136,11 @@ unsafe fn values_of_heads<const R: usize, const N: usize>(
         }
         for t in 0..positions {
             let values = values.add(t * head_dim + first);
-            for i in 0..N {
-                let values = load(values, i);
-                for r in 0..R {
-                    let score = _mm512_set1_ps(*scores.add(r * stride + t));
-                    sums[r][i] = _mm512_add_ps(sums[r][i], _mm512_mul_ps(score, values));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let score = _mm512_set1_ps(*scores.add(r * stride + t));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let product = _mm512_mul_ps(score, load(values, i));
+                    *sum = _mm512_add_ps(*sum, product);
                 }
             }
         }

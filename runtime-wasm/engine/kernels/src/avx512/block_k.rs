@@ -198,20 +198,18 @@ impl Block<Q8K<'_>> for Q6K {
                     let mut products = [zero; 4];
                     for t in 4 * part..4 * part + 4 {
                         let weights = weights_q6k(w, half, t);
-                        for run in 0..4 {
-                            for c in 0..C {
+                        for (run, products) in products.iter_mut().enumerate() {
+                            for (c, product) in products.iter_mut().enumerate() {
                                 let x = four(x[c].add(128 * half + 32 * run + 4 * t));
-                                products[run][c] =
-                                    _mm512_dpbusd_epi32(products[run][c], weights[run], x);
+                                *product = _mm512_dpbusd_epi32(*product, weights[run], x);
                             }
                         }
                     }
-                    for run in 0..4 {
+                    for (run, products) in products.into_iter().enumerate() {
                         let index = 8 * half + 2 * run + part;
                         let scale = signed(small[index / 4], index % 4);
-                        for c in 0..C {
-                            let scaled = _mm512_mullo_epi32(products[run][c], scale);
-                            dots[c] = _mm512_add_epi32(dots[c], scaled);
+                        for (dot, product) in dots.iter_mut().zip(products) {
+                            *dot = _mm512_add_epi32(*dot, _mm512_mullo_epi32(product, scale));
                         }
                     }
                 }

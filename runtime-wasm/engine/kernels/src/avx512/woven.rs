@@ -88,7 +88,16 @@ fn columns<B: Block<A>, A: Activations, const C: usize>(
         *quants = x.quants()[(first + i) * blocks * A::LEN..].as_ptr();
     }
     let mut y = [_mm512_setzero_ps(); C];
+    let pair_bytes = 2 * GROUP * B::BYTES;
+    let next = w[0].wrapping_add(blocks * pair_bytes);
     for block in 0..blocks {
+        if C == 1 {
+            // One vector waits for its weights: ask for those of the next two groups. They follow
+            // these two, and past the last of a matrix another one does, or nothing happens.
+            for line in (0..pair_bytes).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(block * pair_bytes + line).cast());
+            }
+        }
         // SAFETY: `check` found `blocks` blocks in every group and in every vector; the set
         // of kernels that called exists only where the CPU has the instructions.
         unsafe {
