@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use meetara_engine::generate::Session;
 use meetara_engine::model::Model;
 use meetara_engine::nn::kv_cache::KvType;
+use meetara_format::{GgmlType, Gguf, Writer};
 use serde_json::Value;
 
 /// A folder that is removed at the end.
@@ -257,6 +258,8 @@ fn from_text_to_a_scored_expert() {
     assert_eq!(adapter["metadata"]["adapter.type"], "lora");
     assert_eq!(adapter["tensors"].as_array().unwrap().len(), 2 * 2 * 7);
 
+    adapter_is_the_merged_model(&folder, &f32_file, &quantised);
+
     // One that learnt nothing is refused with the reason.
     let refused = fails(&[
         "run",
@@ -277,6 +280,118 @@ fn from_text_to_a_scored_expert() {
     ]);
     assert!(refused.contains("quality_min"), "{refused}");
     assert!(!Path::new(&folder.file("idle/idle.gguf")).exists());
+}
+
+/// Beside its base the adapter gives the logits of base and adapter merged in full precision; those of
+/// the merged and quantised file are near them. It fits its base in every quantisation and no other.
+fn adapter_is_the_merged_model(folder: &Folder, base: &str, quantised: &str) {
+    let adapter = folder.file("expert/style.adapter.gguf");
+    let merged = folder.file("merged.gguf");
+    std::fs::write(&merged, merge(base, &adapter)).unwrap();
+    let logits = |model: &str, adapter: &[&str]| -> Vec<f64> {
+        let say = [
+            "generate",
+            "--model",
+            model,
+            "--prompt",
+            "what comes after one",
+            "--max-tokens",
+            "1",
+            "--logits",
+        ];
+        let reply = ok(&[&say[..], adapter].concat()).remove(0);
+        let logits = reply["logits"].as_array().unwrap().iter();
+        logits.map(|logit| logit.as_f64().unwrap()).collect()
+    };
+    let far = |a: &[f64], b: &[f64]| {
+        assert_eq!(a.len(), b.len());
+        let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, f64::max)
+    };
+    let plain = logits(base, &[]);
+    let adapted = logits(base, &["--adapter", &adapter]);
+    let wanted = logits(&merged, &[]);
+    let learnt = far(&plain, &wanted);
+    let off = far(&adapted, &wanted);
+    assert!(learnt > 0.2 && off < 1e-4 * learnt, "{off} of {learnt}");
+    let half = logits(base, &["--adapter", &format!("{adapter}=0.5")]);
+    assert!(far(&half, &plain) > 0.1 * learnt && far(&half, &adapted) > 0.1 * learnt);
+    assert_eq!(logits(base, &["--adapter", &format!("{adapter}=0")]), plain);
+    // Rounding of the weights, on both ways to the same model.
+    for rounded in [
+        logits(&folder.file("expert/style.gguf"), &[]),
+        logits(quantised, &["--adapter", &adapter]),
+    ] {
+        let off = far(&rounded, &wanted);
+        assert!(off < 0.5 * learnt, "{off} of {learnt}");
+    }
+    let other = format!(
+        "{}/../tests/vectors/tiny/tiny-f32.gguf",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let refused = fails(&[
+        "generate",
+        "--model",
+        &other,
+        "--adapter",
+        &adapter,
+        "--prompt",
+        "x",
+    ]);
+    assert!(refused.contains("norms"), "{refused}");
+    let missing = fails(&[
+        "generate",
+        "--model",
+        base,
+        "--adapter",
+        &folder.file("none.gguf"),
+        "--prompt",
+        "x",
+    ]);
+    assert!(missing.contains("none.gguf"), "{missing}");
+}
+
+/// The F32 file `base` with `alpha / rank * B A` of the adapter added to its weights.
+fn merge(base: &str, adapter: &str) -> Vec<u8> {
+    let values = |path: &str| {
+        let bytes = std::fs::read(path).unwrap();
+        let gguf = Gguf::parse(&bytes, bytes.len() as u64).unwrap();
+        let tensors: Vec<(String, Vec<u64>, Vec<f32>)> = gguf
+            .tensors
+            .iter()
+            .map(|t| {
+                let data = gguf.tensor_data(t, &bytes).unwrap();
+                let values = meetara_format::dequantize(t.ty, data, t.elements() as usize).unwrap();
+                (t.name.clone(), t.shape().to_vec(), values)
+            })
+            .collect();
+        (gguf, tensors)
+    };
+    let (base, weights) = values(base);
+    let (head, pairs) = values(adapter);
+    let alpha = head.get_f32("adapter.lora.alpha").unwrap().unwrap();
+    let mut writer = Writer::new("llama");
+    for (key, value) in &base.metadata {
+        writer.set(key, value.clone());
+    }
+    for (name, dims, mut weight) in weights {
+        let part = |suffix: &str| pairs.iter().find(|p| p.0 == format!("{name}.{suffix}"));
+        if let (Some((_, a_dims, a)), Some((_, _, b))) = (part("lora_a"), part("lora_b")) {
+            let (n_in, rank) = (a_dims[0] as usize, a_dims[1] as usize);
+            for (i, w) in weight.iter_mut().enumerate() {
+                let (row, column) = (i / n_in, i % n_in);
+                let terms = (0..rank)
+                    .map(|t| f64::from(b[row * rank + t]) * f64::from(a[t * n_in + column]));
+                let change = terms.sum::<f64>() * f64::from(alpha) / rank as f64;
+                *w = (f64::from(*w) + change) as f32;
+            }
+        }
+        let data = meetara_format::quantize(GgmlType::F32, &weight, dims[0] as usize, None);
+        writer
+            .add_tensor(&name, &dims, GgmlType::F32, data.unwrap())
+            .unwrap();
+    }
+    writer.finish().unwrap()
 }
 
 /// Logits of the exported file in the engine against the trainer's own loss: both give the same

@@ -1,13 +1,13 @@
 //! `meetara-train generate`: one reply of a model, as it comes, computed by the runtime's own engine.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use meetara_engine::generate::{GenerateParams, Session, Step};
-use meetara_engine::model::Model;
+use meetara_engine::model::{Adapter, Model};
 use meetara_engine::template::Message;
 use serde_json::json;
 
@@ -19,6 +19,9 @@ pub struct Args {
     /// A GGUF model.
     #[arg(long)]
     model: PathBuf,
+    /// A LoRA adapter over the model; `FILE=SCALE` multiplies its part; may be given several times.
+    #[arg(long, value_name = "FILE[=SCALE]")]
+    adapter: Vec<String>,
     /// What the user says.
     #[arg(long)]
     prompt: String,
@@ -55,7 +58,9 @@ pub struct Args {
 pub fn run(args: Args, as_json: bool) -> Result<()> {
     let model =
         Model::load(read_file(&args.model)?).with_context(|| args.model.display().to_string())?;
-    let mut session = Session::new(Arc::new(model), None)?;
+    let model = Arc::new(model);
+    let mut session = Session::new(Arc::clone(&model), None)?;
+    session.set_adapters(&adapters(&model, &args.adapter)?)?;
     let params = GenerateParams {
         temperature: args.temperature,
         top_k: args.top_k,
@@ -100,6 +105,9 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
             } => {
                 say(&text, as_json)?;
                 reply.push_str(&text);
+                if args.logits && ids.is_empty() {
+                    logits = session.logits().to_vec();
+                }
                 if as_json {
                     let seconds = started.elapsed().as_secs_f64() - first_token_s.unwrap_or(0.0);
                     println!(
@@ -123,6 +131,19 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Each adapter with its scale: 1, unless a number follows the last `=`.
+fn adapters(model: &Arc<Model>, arguments: &[String]) -> Result<Vec<(Adapter, f32)>> {
+    let one = |argument: &String| {
+        let scaled = argument.rsplit_once('=');
+        let scaled = scaled.and_then(|(file, scale)| Some((file, scale.parse().ok()?)));
+        let (file, scale) = scaled.unwrap_or((argument, 1.0));
+        let bytes = read_file(Path::new(file))?;
+        let adapter = Adapter::load(model, &bytes).with_context(|| file.to_owned())?;
+        Ok((adapter, scale))
+    };
+    arguments.iter().map(one).collect()
 }
 
 fn say(text: &str, as_json: bool) -> Result<()> {

@@ -277,7 +277,12 @@ impl Training {
         }
         save::write_file(
             &file(".adapter.gguf"),
-            &adapter::write(lora, config.lora_alpha, &metadata)?,
+            &adapter::write(
+                lora,
+                config.lora_alpha,
+                (&self.base, &self.base_file),
+                &metadata,
+            )?,
         )?;
         save::write_file(
             &file(".gguf"),

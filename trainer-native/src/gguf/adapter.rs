@@ -2,24 +2,35 @@
 
 use anyhow::Result;
 use burn::tensor::backend::Backend;
+use meetara_engine::model::Model;
+use meetara_engine::model::adapter::{BASE_KEY, base_hash};
 use meetara_format::{GgmlType, Writer};
 
 use super::save::matrix;
 use crate::kernels::block::LINEARS;
 use crate::model::Lora;
 
-/// The adapter in F16. `metadata` adds keys such as the score and the recipe.
+/// The adapter over `base`, loaded from `base_file`, in F16. `metadata` adds keys such as the score and the recipe.
 ///
 /// A pair is stored under its base tensor's name: `.lora_a` with dims `[in, r]`, `.lora_b` `[r, out]`.
+/// The base is named, and recognised by the runtime in every quantisation of it ([`BASE_KEY`]).
+///
+/// # Errors
+/// When the weights cannot be read back from their device.
 pub fn write<B: Backend>(
     lora: &Lora<B>,
     alpha: f32,
+    (base, base_file): (&Model, &[u8]),
     metadata: &[(String, meetara_format::Value)],
 ) -> Result<Vec<u8>> {
-    let mut writer = Writer::new("llama");
+    let config = base.config();
+    let mut writer = Writer::new(&config.architecture);
     writer.set("general.type", "adapter");
+    writer.set("general.base_model.count", 1_u32);
+    writer.set("general.base_model.0.name", config.name.as_str());
     writer.set("adapter.type", "lora");
     writer.set("adapter.lora.alpha", alpha);
+    writer.set(BASE_KEY, base_hash(base.gguf(), base_file)?);
     for (key, value) in metadata {
         writer.set(key, value.clone());
     }
