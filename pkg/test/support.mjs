@@ -52,3 +52,44 @@ export async function piecesOf(stream) {
   for await (const piece of stream) pieces.push(piece);
   return pieces;
 }
+
+/** The sizes of GGUF's value types by their ids; strings (8) and arrays (9) have none. */
+const VALUE_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
+
+/** A GGUF file with another chat template; its metadata must have one. */
+export function withTemplate(file, template) {
+  let at = 8;
+  const u32 = () => file.readUInt32LE((at += 4) - 4);
+  const u64 = () => Number(file.readBigUInt64LE((at += 8) - 8));
+  const string = () => {
+    const length = u64();
+    return file.toString("utf8", at, (at += length));
+  };
+  const skip = (type) => {
+    if (type === 8) string();
+    else if (type === 9) {
+      const element = u32();
+      for (let left = u64(); left > 0; left -= 1) skip(element);
+    } else at += VALUE_BYTES[type];
+  };
+  const [tensors, keys] = [u64(), u64()];
+  let place = null;
+  for (let key = 0; key < keys; key += 1) {
+    const name = string();
+    const type = u32();
+    const start = at;
+    skip(type);
+    if (name === "tokenizer.chat_template") place = [start, at];
+  }
+  for (let tensor = 0; tensor < tensors; tensor += 1) {
+    string();
+    const dims = u32();
+    at += 8 * dims + 12;
+  }
+  const aligned = (length) => Math.ceil(length / 32) * 32;
+  const text = Buffer.from(template);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  const head = Buffer.concat([file.subarray(0, place[0]), length, text, file.subarray(place[1], at)]);
+  return Buffer.concat([head, Buffer.alloc(aligned(head.length) - head.length), file.subarray(aligned(at))]);
+}

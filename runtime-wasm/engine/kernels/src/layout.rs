@@ -132,36 +132,59 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Copies the block at `block` as row `row` of the group's block `woven`.
-/// Returns whether all its scales are finite.
-fn weave_block(ty: GgmlType, block: &[u8], row: usize, woven: &mut [u8]) -> bool {
-    let mut finite = true;
+/// Copies the block that begins at byte `at` of each of `rows` into the group's block `woven`.
+/// Returns the first row with a scale that is not finite.
+///
+/// Fields are the outer loop and sixteen bytes the step of the inner one, because in browsers this
+/// runs once, over all weights, before its code has been compiled for speed.
+fn weave_block<'a>(
+    ty: GgmlType,
+    rows: impl Iterator<Item = &'a [u8]> + Clone,
+    at: usize,
+    woven: &mut [u8],
+) -> Option<usize> {
+    let mut infinite = None;
     let mut from = 0;
     for &field in fields(ty) {
-        let to = from * GROUP;
-        match field {
-            Field::Half => {
-                let half = [block[from], block[from + 1]];
-                finite &= half[1] & 0x7c != 0x7c;
-                woven[to + 2 * row..][..2].copy_from_slice(&half);
-            }
-            Field::Chunks(n) => {
-                let chunks = block[from..][..4 * n].as_chunks::<4>().0;
-                let groups = woven[to..][..4 * n * GROUP]
-                    .as_chunks_mut::<{ 4 * GROUP }>()
-                    .0;
-                for (chunk, group) in chunks.iter().zip(groups) {
-                    group[4 * row..][..4].copy_from_slice(chunk);
+        let bytes = field.bytes();
+        let woven = &mut woven[from * GROUP..][..bytes * GROUP];
+        for (row, source) in rows.clone().enumerate() {
+            let source = &source[at + from..][..bytes];
+            match field {
+                Field::Half => {
+                    if source[1] & 0x7c == 0x7c {
+                        infinite = infinite.or(Some(row));
+                    }
+                    woven[2 * row..][..2].copy_from_slice(source);
+                }
+                Field::Chunks(_) => spread(source, row, woven),
+                Field::FifthBits => {
+                    let bits = weave_fifth_bits(u32_at(source, 0));
+                    woven[4 * row..][..4].copy_from_slice(&bits.to_le_bytes());
                 }
             }
-            Field::FifthBits => {
-                let bits = weave_fifth_bits(u32_at(block, from));
-                woven[to + 4 * row..][..4].copy_from_slice(&bits.to_le_bytes());
-            }
         }
-        from += field.bytes();
+        from += bytes;
     }
-    finite
+    infinite
+}
+
+/// Copies chunks of four bytes to the places of row `row`, 32 bytes apart.
+fn spread(source: &[u8], row: usize, woven: &mut [u8]) {
+    const STEP: usize = 16;
+    // Always so; the compiler need not check each place then.
+    let at = 4 * (row % GROUP);
+    let (steps, rest) = source.as_chunks::<STEP>();
+    let (groups, woven_rest) = woven.as_chunks_mut::<{ STEP * GROUP }>();
+    for (step, group) in steps.iter().zip(groups) {
+        for (i, chunk) in step.as_chunks::<4>().0.iter().enumerate() {
+            group[4 * GROUP * i + at..][..4].copy_from_slice(chunk);
+        }
+    }
+    let woven = woven_rest.chunks_exact_mut(4 * GROUP);
+    for (chunk, group) in rest.chunks_exact(4).zip(woven) {
+        group[at..at + 4].copy_from_slice(chunk);
+    }
 }
 
 /// Copies row `row` of the group's block `woven` as a file holds it: the inverse of weaving.
@@ -211,15 +234,11 @@ pub fn weave(ty: GgmlType, rows: &mut [u8], row_bytes: usize) -> Result<Vec<u8>,
             vec![0; GROUP * row_bytes]
         };
         let woven = if full { group } else { &mut tail[..] };
+        let source = scratch.chunks_exact(row_bytes).take(n_rows - index * GROUP);
         for (block, woven) in woven.chunks_exact_mut(GROUP * bytes).enumerate() {
-            for row in 0..GROUP.min(n_rows - index * GROUP) {
-                let source = &scratch[row * row_bytes + block * bytes..][..bytes];
-                if !weave_block(ty, source, row, woven) {
-                    return Err(NotFinite {
-                        row: index * GROUP + row,
-                        block,
-                    });
-                }
+            if let Some(row) = weave_block(ty, source.clone(), block * bytes, woven) {
+                let row = index * GROUP + row;
+                return Err(NotFinite { row, block });
             }
         }
         if !full {

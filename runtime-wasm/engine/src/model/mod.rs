@@ -25,8 +25,11 @@ const ARRAY_KEPT_MAX: usize = 64;
 /// A loaded model. Sessions share it; it never changes.
 #[derive(Debug)]
 pub struct Model {
-    /// The whole file. Weights are used where they lie in it, brought there into the kernels' order.
+    /// The file from its data on. Weights are used where they lie in it, brought there into the
+    /// kernels' order.
     file: Vec<u8>,
+    /// Of the whole file.
+    file_bytes: usize,
     gguf: Gguf,
     config: Config,
     llama: Llama,
@@ -55,6 +58,8 @@ impl Model {
     /// Those of [`Self::load`].
     pub fn load_with(mut bytes: Vec<u8>, kernels: Kernels) -> Result<Self> {
         let mut gguf = Gguf::parse(&bytes, bytes.len() as u64)?;
+        let file_bytes = bytes.len();
+        drop_header(&mut gguf, &mut bytes);
         let (config, mut llama) = {
             let mut tensors = tensors::Tensors::new(&gguf, &bytes, &kernels);
             let architecture = gguf.get_str("general.architecture")?;
@@ -87,6 +92,7 @@ impl Model {
         gguf.metadata.retain(|(_, value)| !is_long(value));
         Ok(Self {
             file: bytes,
+            file_bytes,
             gguf,
             config,
             llama,
@@ -103,7 +109,7 @@ impl Model {
     }
 
     /// The file's header, without the long arrays of its metadata (the
-    /// vocabulary and its merges, which the tokenizer has read).
+    /// vocabulary and its merges, which the tokenizer has read). Its data starts at 0.
     #[must_use]
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
@@ -127,10 +133,10 @@ impl Model {
         &self.kernels
     }
 
-    /// Bytes of the file, which hold the weights.
+    /// Bytes of the file that the model was loaded from.
     #[must_use]
     pub fn file_bytes(&self) -> usize {
-        self.file.len()
+        self.file_bytes
     }
 
     /// The rotation of queries and keys.
@@ -139,6 +145,7 @@ impl Model {
         self.llama.rope()
     }
 
+    /// The data that [`Self::gguf`] heads.
     pub(crate) fn file(&self) -> &[u8] {
         &self.file
     }
@@ -146,6 +153,15 @@ impl Model {
     pub(crate) fn llama(&self) -> &Llama {
         &self.llama
     }
+}
+
+/// Gives the header's part of `file` back, which `gguf` holds now: 0.3 MB of the shipped model, and
+/// room for the tokenizer's tables, which come next.
+fn drop_header(gguf: &mut Gguf, file: &mut Vec<u8>) {
+    let header = usize::try_from(gguf.data_start).map_or(file.len(), |start| start.min(file.len()));
+    file.drain(..header);
+    file.shrink_to_fit();
+    gguf.data_start = 0;
 }
 
 fn is_long(value: &Value) -> bool {

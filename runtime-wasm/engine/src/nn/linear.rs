@@ -72,7 +72,7 @@ impl Matrix {
                 })
             }
             _ => Err(Error::invalid_model(format!(
-                "tensor {name} of type {ty} and shape [{n_in}, {n_out}] does not take the {} bytes at {} of a file of {file_len}",
+                "tensor {name} of type {ty} and shape [{n_in}, {n_out}] does not take the {} bytes at {} of {file_len} bytes of data",
                 range.len(),
                 range.start
             ))),
@@ -95,7 +95,7 @@ impl Matrix {
             let rows = &mut file[self.range.clone()];
             self.tail = layout::weave(self.ty, rows, self.row_bytes).map_err(|place| {
                 Error::invalid_model(format!(
-                    "in the {} weights at byte {} of the file {place}; the file is damaged",
+                    "in the {} weights at byte {} of the file's data {place}; the file is damaged",
                     self.ty, self.range.start
                 ))
             })?;

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{case, python};
 
-/// Macros and blocks within one another. Templates in use have three; the stack of wasm is 1 MiB.
+/// Macros and blocks within one another. Templates in use have three; the stack of wasm is 256 KiB.
 const RECURSION_MAX: usize = 32;
 /// The widest indentation of JSON, per level.
 const INDENT_MAX: usize = 16;
