@@ -338,7 +338,7 @@ export class LanguageModel extends EventTarget {
       };
       let reply;
       try {
-        const request = { session: this.#session, messages, params };
+        const request = { session: this.#session, messages, params, profile: options.profile === true };
         reply = await this.#runtime.request("generate", request, { signal, onEvent });
       } catch (error) {
         if (error?.reason !== "context_overflow") throw error;
@@ -356,6 +356,7 @@ export class LanguageModel extends EventTarget {
         completionTokens: usage.completion_tokens,
         firstTokenMs,
         tokensPerSecond: usage.completion_tokens > 1 ? ((usage.completion_tokens - 1) * 1000) / decodeMs : null,
+        profile: reply.profile ?? null,
       };
       if (finish === "length" && this.#contextUsage >= this.#contextWindow) {
         this.dispatchEvent(new Event("contextoverflow"));

@@ -87,11 +87,13 @@ export function serve(post, listen) {
     },
   };
 
-  async function generate(id, { session: number, messages, params }) {
+  async function generate(id, { session: number, messages, params, profile }) {
     await turn();
     if (aborted.has(id)) throw abortError();
     const session = sessions.get(number);
     if (dead || !session) throw failure("stopped", "This session is closed.");
+    const spans = profile ? {} : undefined;
+    if (profile) session.start_profile();
     const began = performance.now();
     session.start_chat(messages, params);
     let first = 0;
@@ -105,12 +107,18 @@ export function serve(post, listen) {
       if (step.type === "prefill") {
         post({ id, event: "prefill", done: step.done, total: step.total });
       } else {
+        if (profile && !first) {
+          spans.prompt = session.profile();
+          session.start_profile();
+        }
         first ||= performance.now();
         if (step.text) post({ id, event: "text", text: step.text });
       }
       if (step.type === "done") {
         const ended = performance.now();
+        if (profile) spans.reply = session.profile();
         return {
+          profile: spans,
           finish: step.finish,
           usage: step.usage,
           firstTokenMs: first - began,

@@ -53,6 +53,22 @@ describe("LanguageModel", () => {
     assert.equal(await session.prompt("Hello", { maxTokens: 24 }), pieces.join(""));
   });
 
+  test("says what a reply's time went into when asked to", async () => {
+    await session.reset();
+    const text = await session.prompt("Hello", { maxTokens: 4, profile: true });
+    const { profile, firstTokenMs } = session.lastReply;
+    const phases = (spans) => new Set(spans.map((span) => span.phase));
+    for (const phase of ["embedding", "norm", "rope", "attention", "ffn_down", "logits", "sampling"]) {
+      assert.ok(phases(profile.prompt).has(phase) && phases(profile.reply).has(phase), phase);
+    }
+    const sum = profile.prompt.reduce((ms, span) => ms + span.ms, 0);
+    assert.ok(sum > 0 && sum <= firstTokenMs, `${sum} of ${firstTokenMs} ms`);
+    assert.equal(profile.reply.find((span) => span.phase === "logits").calls, 3);
+    await session.reset();
+    assert.equal(await session.prompt("Hello", { maxTokens: 4 }), text);
+    assert.equal(session.lastReply.profile, null);
+  });
+
   test("remembers the conversation, and the engine its cache", async () => {
     await session.reset();
     await session.prompt("One", { maxTokens: 4 });

@@ -75,7 +75,21 @@ export declare class Session {
   /** Logits of the last evaluated token. */
   logits(): Float32Array;
   memory_bytes(): number;
+  /** Measures from now on what the time goes into. */
+  start_profile(): void;
+  /** What has been measured since. */
+  profile(): ProfileSpan[];
   free(): void;
+}
+
+/** The time that one kind of work took, over all layers and steps. */
+export interface ProfileSpan {
+  /** What was done, such as "attention"; "norm" includes the addition before it. */
+  phase: string;
+  /** The type of the weights, where there are some, such as "Q4_K"; else empty. */
+  weights: string;
+  ms: number;
+  calls: number;
 }
 
 export interface Engine {

@@ -5,6 +5,10 @@
  * marked "Ours". `ChatClient` has the shape of OpenAI's client.
  */
 
+import type { ProfileSpan } from "./engine.js";
+
+export type { ProfileSpan };
+
 /** What can be opened: an address, bytes in some form, or an entry of `models.list()`. */
 export type ModelSource =
   | string
@@ -64,6 +68,8 @@ export interface ReplyOptions {
   maxTokens?: number;
   /** Strings that end the reply. They are not part of it. */
   stop?: string | string[];
+  /** Measure what the reply's time goes into: `lastReply.profile`. */
+  profile?: boolean;
 }
 
 export interface LoadOptions {
@@ -134,6 +140,8 @@ export interface ReplyStats {
   firstTokenMs: number;
   /** Of the tokens after the first; null for a reply of one token. */
   tokensPerSecond: number | null;
+  /** What the time went into, if `profile` was asked for; else null. */
+  profile: { prompt: ProfileSpan[]; reply: ProfileSpan[] } | null;
 }
 
 /** Ours: where a session's tokens are computed. */

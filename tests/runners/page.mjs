@@ -291,6 +291,16 @@ async function story(context, relay, files) {
     assert.equal(await page.locator(".message").count(), 2, "something of the chat before was kept");
   });
 
+  await step("with ?profile a reply shows what its time went into", async () => {
+    await page.goto(`${relay.origin}/?profile`, { waitUntil: "load" });
+    await state("ready");
+    await ask("What is a healthy breakfast?");
+    const table = await lastReply().locator(".profile").innerText();
+    assert.match(table, /^The prompt and the first token: .* ms\n[^]*attention .* ms .* % .* calls[^]*Each further token/);
+    await page.goto(relay.origin, { waitUntil: "load" });
+    await state("ready");
+  });
+
   await step("it answers with the network cut, and after a reload without network", async () => {
     await page.evaluate(() => navigator.serviceWorker.ready);
     await relay.cut();

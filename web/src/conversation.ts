@@ -6,8 +6,8 @@ import { byId, make, makeButton } from "./dom.js";
 export interface ReplyView {
   /** Adds a piece of text. */
   write(delta: string): void;
-  /** The reply is complete: shows what it cost, or why it ended early. */
-  finish(note: string): void;
+  /** The reply is complete: shows what it cost, or why it ended early, and a table below where there is one. */
+  finish(note: string, table?: string): void;
   /** Takes it from the page. */
   remove(): void;
   readonly text: string;
@@ -63,7 +63,7 @@ export function addReply(): ReplyView {
       text.appendData(text.length === 0 ? delta.trimStart() : delta);
       if (follow) scrollToEnd();
     },
-    finish(note) {
+    finish(note, table) {
       const follow = following();
       item.removeAttribute("aria-busy");
       const foot = make("div", "foot");
@@ -74,6 +74,7 @@ export function addReply(): ReplyView {
       });
       foot.append(make("span", "note", note), copy);
       item.append(foot);
+      if (table) item.append(make("pre", "profile", table));
       if (follow) scrollToEnd();
     },
     remove() {

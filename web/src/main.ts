@@ -7,13 +7,16 @@ import { setUpModelsDialog } from "./models-dialog.js";
 import { clearNotice, showNotice } from "./notice.js";
 import { firstChoice, hideProgress, keyOf, nameOf, open, wantedDevice, type Choice } from "./opener.js";
 import { allowOwnScripts, keepPageOffline } from "./platform.js";
-import { count, megabytes, milliseconds, openingError, perSecond, replyError, sentence } from "./words.js";
+import { count, megabytes, milliseconds, openingError, perSecond, profileTable, replyError, sentence } from "./words.js";
 
 const SUGGESTIONS = [
   "I slept badly. What could help tonight?",
   "Suggest a simple, healthy breakfast.",
   "How do I start a hard conversation?",
 ];
+
+/** With `?profile` in the address each reply shows what its time went into. */
+const PROFILE = new URLSearchParams(location.search).has("profile");
 
 const composer = byId("composer", HTMLFormElement);
 const input = byId("input", HTMLTextAreaElement);
@@ -116,7 +119,7 @@ async function send(): Promise<void> {
   let pieces = 0;
   const speed = () => (pieces > 1 ? ((pieces - 1) * 1000) / (last - first) : null);
   try {
-    const reader = model.promptStreaming(text, { signal: reply.signal }).getReader();
+    const reader = model.promptStreaming(text, { signal: reply.signal, profile: PROFILE }).getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
@@ -128,7 +131,8 @@ async function send(): Promise<void> {
     }
     const stats = model.lastReply;
     const rate = stats?.tokensPerSecond ?? speed();
-    view.finish(noteOf(first - began, rate, stats?.completionTokens ?? pieces));
+    const table = stats?.profile ? profileTable(stats.profile) : undefined;
+    view.finish(noteOf(first - began, rate, stats?.completionTokens ?? pieces), table);
     showStats({ firstMs: first - began, rate });
     announce("The reply is complete.");
     if (stats?.finish === "length") contextFull(model);

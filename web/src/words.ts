@@ -1,5 +1,7 @@
 // Numbers and errors as a person reads them.
 
+import type { ProfileSpan, ReplyStats } from "meetara";
+
 /** What to show for an error: what happened, and what to do. */
 export interface Words {
   title: string;
@@ -85,4 +87,18 @@ export function replyError(error: unknown): Words {
     default:
       return { title: "No reply could be made", text: detail };
   }
+}
+
+/** Two tables in text, the longest spans first. The words are the engine's own. */
+export function profileTable({ prompt, reply }: NonNullable<ReplyStats["profile"]>): string {
+  const table = (title: string, spans: ProfileSpan[]) => {
+    const total = spans.reduce((sum, span) => sum + span.ms, 0);
+    const rows = [...spans].sort((a, b) => b.ms - a.ms).map((span) => {
+      const share = total > 0 ? (100 * span.ms) / total : 0;
+      const name = `${span.phase.padEnd(18)} ${span.weights.padEnd(5)}`;
+      return `${name} ${span.ms.toFixed(2).padStart(9)} ms ${share.toFixed(1).padStart(5)} % ${String(span.calls).padStart(7)} calls`;
+    });
+    return [`${title}: ${total.toFixed(2)} ms`, ...rows].join("\n");
+  };
+  return `${table("The prompt and the first token", prompt)}\n\n${table("Each further token, all together", reply)}`;
 }

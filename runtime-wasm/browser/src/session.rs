@@ -14,6 +14,13 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::{JsResult, bad_argument, to_js};
 
+#[wasm_bindgen]
+extern "C" {
+    /// Milliseconds since the worker started.
+    #[wasm_bindgen(js_namespace = performance)]
+    fn now() -> f64;
+}
+
 /// A conversation with its KV cache.
 #[wasm_bindgen]
 pub struct Session {
@@ -169,6 +176,19 @@ impl Session {
     #[must_use]
     pub fn logits(&self) -> Vec<f32> {
         self.inner.logits().to_vec()
+    }
+
+    /// Measures from now on what the time goes into.
+    pub fn start_profile(&mut self) {
+        self.inner.start_profile(now);
+    }
+
+    /// What has been measured since [`Self::start_profile`]: `[{phase, weights, ms, calls}]`.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn profile(&mut self) -> JsResult<JsValue> {
+        to_value(&self.inner.profile())
     }
 
     /// Memory of the KV cache and the working buffers, in bytes.

@@ -18,6 +18,7 @@ mod heap;
 pub use meetara_kernels as kernels;
 pub mod model;
 pub mod nn;
+pub mod profile;
 pub mod template;
 pub mod tokenizer;
 

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use meetara_engine::generate::{GenerateParams, Session, Step};
 use meetara_engine::model::{Adapter, Model};
+use meetara_engine::profile::Span;
 use meetara_engine::template::Message;
 use serde_json::json;
 
@@ -52,6 +53,9 @@ pub struct Args {
     /// Also print the logits after the prompt, with `--json`.
     #[arg(long)]
     logits: bool,
+    /// Also print what the time of the prompt and of the reply went into.
+    #[arg(long)]
+    profile: bool,
 }
 
 /// Runs the command.
@@ -61,6 +65,9 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
     let model = Arc::new(model);
     let mut session = Session::new(Arc::clone(&model), None)?;
     session.set_adapters(&adapters(&model, &args.adapter)?)?;
+    if args.profile {
+        session.start_profile(clock_ms);
+    }
     let params = GenerateParams {
         temperature: args.temperature,
         top_k: args.top_k,
@@ -83,6 +90,7 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
     let started = Instant::now();
     let mut first_token_s = None;
     let mut logits = Vec::new();
+    let mut prompt_spans = None;
     let (mut ids, mut reply) = (Vec::new(), String::new());
     let usage = loop {
         match session.step()? {
@@ -90,6 +98,10 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
             Step::Token { id, text } => {
                 if first_token_s.is_none() {
                     first_token_s = Some(started.elapsed().as_secs_f64());
+                    if args.profile {
+                        prompt_spans = Some(session.profile().to_vec());
+                        session.start_profile(clock_ms);
+                    }
                     if args.logits {
                         logits = session.logits().to_vec();
                     }
@@ -114,6 +126,7 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
                         "{}",
                         json!({"text": reply, "ids": ids, "finish": finish, "usage": usage, "logits": logits,
                                "first_token_ms": first_token_s.map(|s| s * 1e3),
+                               "profile": prompt_spans.as_ref().map(|spans| json!({"prompt": spans, "reply": session.profile()})),
                                "tokens_per_s": ids.len() as f64 / seconds.max(1e-9)})
                     );
                 }
@@ -129,6 +142,10 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
             usage.completion_tokens,
             f64::from(usage.completion_tokens) / seconds.max(1e-9)
         );
+        if let Some(spans) = &prompt_spans {
+            print_profile("The prompt and the first token", spans);
+            print_profile("Each further token, all together", session.profile());
+        }
     }
     Ok(())
 }
@@ -144,6 +161,30 @@ fn adapters(model: &Arc<Model>, arguments: &[String]) -> Result<Vec<(Adapter, f3
         Ok((adapter, scale))
     };
     arguments.iter().map(one).collect()
+}
+
+/// Milliseconds since this was first asked.
+fn clock_ms() -> f64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
+}
+
+/// A table, the longest first.
+fn print_profile(title: &str, spans: &[Span]) {
+    let total_ms: f64 = spans.iter().map(|span| span.ms).sum();
+    let mut spans: Vec<&Span> = spans.iter().collect();
+    spans.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    eprintln!("\n{title}: {total_ms:.2} ms");
+    for span in spans {
+        eprintln!(
+            "{:<18} {:<5} {:9.2} ms {:5.1} % {:7} calls",
+            span.phase,
+            span.weights,
+            span.ms,
+            span.ms / total_ms.max(1e-9) * 100.0,
+            span.calls
+        );
+    }
 }
 
 fn say(text: &str, as_json: bool) -> Result<()> {

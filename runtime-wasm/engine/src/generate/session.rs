@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::model::{Adapter, Model, Scratch};
 use crate::nn::kv_cache::{KvCache, KvType};
 use crate::nn::{COLUMNS_MAX, memory};
+use crate::profile::{Clock, Span};
 use crate::template::Message;
 use crate::tokenizer::Utf8Stream;
 
@@ -158,6 +159,18 @@ impl Session {
         self.cache.memory_bytes()
             + self.scratch.memory_bytes()
             + 4 * (self.logits.len() + self.tokens.capacity())
+    }
+
+    /// Measures from now on, with `clock`, what the time of this session goes into; what was measured
+    /// before is forgotten.
+    pub fn start_profile(&mut self, clock: Clock) {
+        self.scratch.profile().start(clock);
+    }
+
+    /// What has been measured since [`Self::start_profile`], the template and the tokenizer not
+    /// counted; nothing without it.
+    pub fn profile(&mut self) -> &[Span] {
+        self.scratch.profile().spans()
     }
 
     /// Adds `adapters` to the model from now on, each times its scale; none
@@ -333,7 +346,9 @@ impl Session {
             };
         }
         let logits = &self.logits[..self.sampled_len()];
+        self.scratch.profile().begin();
         let id = reply.sampler.sample(logits)?;
+        self.scratch.profile().mark("sampling");
         let tokenizer = self.model.tokenizer();
         if tokenizer.is_end_of_generation(id) {
             return Ok(reply.done(Finish::Stop));

@@ -20,6 +20,7 @@ use crate::nn::lora::Mix;
 use crate::nn::norm::RmsNorm;
 use crate::nn::rope::Rope;
 use crate::nn::{COLUMNS_MAX, add, memory};
+use crate::profile::Profile;
 
 /// One decoder layer.
 #[derive(Debug)]
@@ -160,7 +161,9 @@ impl Llama {
             sin,
             store,
             attention,
+            profile,
         } = scratch;
+        profile.begin();
         let columns = tokens.len();
         let x = &mut x[..columns * w.n_embd];
         for (&id, x) in tokens.iter().zip(x.chunks_exact_mut(w.n_embd)) {
@@ -172,45 +175,57 @@ impl Llama {
         for (position, (cos, sin)) in (first..first + columns).zip(angles) {
             self.rope.fill(position, cos, sin);
         }
+        profile.mark("embedding");
 
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = &mut narrow[..columns * w.n_embd];
             layer.attn_norm.forward(kernels, x, normed);
+            profile.mark("norm");
             let (q, rest) = wide.split_at_mut(columns * w.n_q);
             let (k, rest) = rest.split_at_mut(columns * w.n_kv);
             let v = &mut rest[..columns * w.n_kv];
             let mut input = Input::new(normed, w.n_embd, store);
             layer.attn_q.forward(kernels, file, &mut input, q);
             layer.attn_k.forward(kernels, file, &mut input, k);
+            profile.mark_product("attn_q, attn_k", layer.attn_q.weight.ty);
             layer.attn_v.forward(kernels, file, &mut input, v);
+            profile.mark_product("attn_v", layer.attn_v.weight.ty);
             for column in 0..columns {
                 let cos = &cos[column * w.head_dim..][..w.head_dim];
                 let sin = &sin[column * w.head_dim..][..w.head_dim];
                 (kernels.rope)(&mut q[column * w.n_q..][..w.n_q], cos, sin);
                 (kernels.rope)(&mut k[column * w.n_kv..][..w.n_kv], cos, sin);
             }
+            profile.mark("rope");
             cache.store(kernels, index, Side::Key, first, k);
             cache.store(kernels, index, Side::Value, first, v);
+            profile.mark("kv_store");
             let attended = &mut narrow[..columns * w.n_q];
             attention.forward(kernels, cache, index, first, q, attended);
+            profile.mark("attention");
             let projected = &mut wide[..columns * w.n_embd];
             let mut input = Input::new(attended, w.n_q, store);
             layer
                 .attn_output
                 .forward(kernels, file, &mut input, projected);
+            profile.mark_product("attn_output", layer.attn_output.weight.ty);
             add(x, projected);
 
             let normed = &mut narrow[..columns * w.n_embd];
             layer.ffn_norm.forward(kernels, x, normed);
+            profile.mark("norm");
             let (gate, rest) = wide.split_at_mut(columns * w.n_ff);
             let up = &mut rest[..columns * w.n_ff];
             let mut input = Input::new(normed, w.n_embd, store);
             layer.ffn_gate.forward(kernels, file, &mut input, gate);
             layer.ffn_up.forward(kernels, file, &mut input, up);
+            profile.mark_product("ffn_gate, ffn_up", layer.ffn_gate.weight.ty);
             (kernels.silu_mul)(gate, up);
+            profile.mark("silu");
             let projected = &mut narrow[..columns * w.n_embd];
             let mut input = Input::new(gate, w.n_ff, store);
             layer.ffn_down.forward(kernels, file, &mut input, projected);
+            profile.mark_product("ffn_down", layer.ffn_down.weight.ty);
             add(x, projected);
         }
         Ok(())
@@ -241,15 +256,24 @@ impl Llama {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
+        scratch.profile.begin();
         let n_embd = scratch.widths.n_embd;
         let x = &scratch.x[first * n_embd..][..count * n_embd];
         let normed = &mut scratch.narrow[..count * n_embd];
         self.output_norm.forward(kernels, x, normed);
+        scratch.profile.mark("norm");
         let mut input = Input::new(normed, n_embd, &mut scratch.store);
-        match &self.output {
-            None => self.token_embd.forward(kernels, file, &mut input, out),
-            Some(output) => output.forward(kernels, file, &mut input, out),
-        }
+        let ty = match &self.output {
+            None => {
+                self.token_embd.forward(kernels, file, &mut input, out);
+                self.token_embd.ty
+            }
+            Some(output) => {
+                output.forward(kernels, file, &mut input, out);
+                output.weight.ty
+            }
+        };
+        scratch.profile.mark_product("logits", ty);
     }
 }
 
@@ -281,6 +305,7 @@ pub(crate) struct Scratch {
     sin: Vec<f32>,
     store: QuantStore,
     attention: Attention,
+    profile: Profile,
 }
 
 impl Scratch {
@@ -324,12 +349,18 @@ impl Scratch {
             sin: buffer(head_dim)?,
             store: QuantStore::new(columns, n_embd.max(n_q).max(n_ff))?,
             attention: Attention::new(shape, context_len)?,
+            profile: Profile::default(),
         })
     }
 
     /// The adapters that the linear layers add.
     pub(crate) fn adapters(&mut self) -> &mut Mix {
         &mut self.store.adapters
+    }
+
+    /// Where the time goes, once it has a clock.
+    pub(crate) fn profile(&mut self) -> &mut Profile {
+        &mut self.profile
     }
 
     /// Bytes of the buffers.
