@@ -59,9 +59,9 @@ def tensor_table(path):
 
 
 class Judge:
-    """One model opened in llama.cpp."""
+    """One model opened in llama.cpp. `betas` are YaRN's, where they are not llama.cpp's own."""
 
-    def __init__(self, path, n_ctx, cache_type=L.GGML_TYPE_F32):
+    def __init__(self, path, n_ctx, cache_type=L.GGML_TYPE_F32, betas=None):
         mp = L.llama_model_default_params()
         mp.n_gpu_layers = 0
         self.model = L.llama_model_load_from_file(str(path).encode(), mp)
@@ -75,6 +75,8 @@ class Judge:
         cp.n_threads_batch = 1
         cp.type_k = cache_type
         cp.type_v = cache_type
+        if betas:
+            cp.yarn_beta_fast, cp.yarn_beta_slow = betas
         cp.flash_attn_type = L.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.ctx = L.llama_init_from_model(self.model, cp)
         if not self.ctx:
@@ -144,13 +146,13 @@ def cache_cosines(path, n_ctx, prompts):
     return [float(a @ b / np.sqrt((a @ a) * (b @ b))) for a, b in zip(*rows)]
 
 
-def judge_file(path, n_ctx, prompts, n_greedy, logits_stride=1, past_end=False):
+def judge_file(path, n_ctx, prompts, n_greedy, logits_stride=1, past_end=False, betas=None):
     """What llama.cpp says about one file.
 
     `prompts` are dicts with `name` and `text`. Returns (record for expected.json, token ids of each prompt,
     f32 logits after each prompt as bytes: ids 0, logits_stride, 2 * logits_stride ...).
     """
-    judge = Judge(path, n_ctx)
+    judge = Judge(path, n_ctx, betas=betas)
     ids = [judge.tokenize(p["text"]) for p in prompts]
     greedy, logits = [], b""
     for tokens in ids:

@@ -13,7 +13,8 @@ use meetara_engine::generate::{Finish, GenerateParams, Session, Step};
 use meetara_engine::model::Model;
 use meetara_engine::nn::kv_cache::KvType;
 use meetara_engine::tokenizer::Special;
-use meetara_format::GgmlType;
+use meetara_format::Gguf;
+use meetara_format::mix::FileType;
 use support::tiny::Spec;
 use support::{Expected, File, argmax, cosine, read, read_or_skip};
 
@@ -27,18 +28,19 @@ const ROUNDED_COSINE_MIN: f64 = 0.999;
 const MARGIN_SPREADS_MIN: f32 = 0.063;
 
 const TINY: &str = "tests/vectors/tiny";
+const ARCHITECTURES: &str = "tests/vectors/architectures";
 
 fn tiny_bytes(file: &File) -> Vec<u8> {
     if file.kept {
         return read(&format!("{TINY}/{}", file.file));
     }
-    let ty = match file.ftype.as_str() {
-        "f32" => GgmlType::F32,
-        "f16" => GgmlType::F16,
-        "bf16" => GgmlType::BF16,
-        other => panic!("{}: a {other} file has to be kept", file.file),
-    };
-    Spec::named(&file.model).gguf(ty)
+    made_bytes(file)
+}
+
+/// The file made again, by our generator and our quantiser.
+fn made_bytes(file: &File) -> Vec<u8> {
+    let ftype: FileType = file.ftype.parse().expect("a file type of llama.cpp");
+    Spec::named(&file.model).gguf(ftype)
 }
 
 /// A session whose keys and values are kept in full, as llama.cpp's were when the values were made: halves alone
@@ -169,10 +171,27 @@ fn tiny_files_agree() {
 }
 
 #[test]
-fn f32_replies_are_equal_step_by_step() {
-    let expected = Expected::read(TINY);
+fn architectures_agree_in_every_type() {
+    let expected = Expected::read(ARCHITECTURES);
+    for (index, file) in expected.files.iter().enumerate() {
+        let bytes = made_bytes(file);
+        let gguf = Gguf::parse(&bytes, bytes.len() as u64).expect("our own file");
+        assert_eq!(gguf.tensors.len(), file.tensors.len(), "{}", file.file);
+        for (name, ty, sha256) in &file.tensors {
+            let tensor = gguf.tensor(name).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(tensor.ty.name(), ty, "{}: {name}", file.file);
+            let ours = support::sha256(&bytes[gguf.tensor_range(tensor)]);
+            assert_eq!(&ours, sha256, "{}: {name}", file.file);
+        }
+        judge(&expected, index, bytes);
+    }
+}
+
+/// The replies of the F32 files of a folder, through the public API.
+fn f32_replies_are_equal(folder: &str, bytes: fn(&File) -> Vec<u8>) {
+    let expected = Expected::read(folder);
     for file in expected.files.iter().filter(|f| f.ftype == "f32") {
-        let (_, mut session) = session(tiny_bytes(file), &file.file);
+        let (_, mut session) = session(bytes(file), &file.file);
         for (prompt, greedy) in expected.prompts.iter().zip(&file.greedy) {
             let (prompt_tokens, ids, finish) =
                 generate(&mut session, &prompt.text, greedy.tokens.len());
@@ -182,6 +201,12 @@ fn f32_replies_are_equal_step_by_step() {
             assert_eq!(finish, Finish::Length, "{place}");
         }
     }
+}
+
+#[test]
+fn f32_replies_are_equal_step_by_step() {
+    f32_replies_are_equal(TINY, tiny_bytes);
+    f32_replies_are_equal(ARCHITECTURES, made_bytes);
 }
 
 #[test]

@@ -430,9 +430,9 @@ fn files_that_the_engine_cannot_run_say_why() {
         ),
         (
             "llama.rope.scaling.type",
-            text("yarn"),
+            text("longrope"),
             ErrorKind::UnsupportedModel,
-            "yarn",
+            "longrope",
         ),
         (
             "llama.expert_count",

@@ -13,8 +13,6 @@ follow from these by rounding; the SHA-256 of every tensor is in expected.json.
 """
 
 import argparse
-import dataclasses
-import itertools
 import shutil
 import sys
 import tempfile
@@ -26,9 +24,6 @@ import models  # noqa: E402
 
 KEPT_BYTES_MAX = 1_000_000
 N_GREEDY = 64
-# What a seed must give (models.py says why).
-MARGIN_MIN = 0.01  # of F32 logits whose standard deviation is 3 to 5
-CACHE_COSINE_MIN = 0.9995
 STEADY_IN = ["q4_k_m", "q5_k_m"]
 
 # wide takes every type; tiny shows the types that llama.cpp falls back to; untied has an output.weight.
@@ -63,8 +58,10 @@ def main():
     import llamacpp
 
     if args.seeds:
+        import seeds
+
         for spec in models.SPECS.values():
-            print(f"{spec.name}: seed={find_seed(llamacpp, spec)}")
+            print(f"{spec.name}: seed={seeds.find(spec, PROMPTS, N_GREEDY, STEADY_IN)}")
         return
     first_ids, files, logits = None, [], []
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,24 +83,6 @@ def main():
                 files.append({"model": name, "ftype": ftype, "kept": kept, **record})
                 logits.append(rows)
     llamacpp.write_expected(HERE, "tests/vectors/tiny/make.py", PROMPTS, first_ids, files, logits)
-
-
-def find_seed(llamacpp, spec):
-    """The first seed without a near tie in F32 and without a prompt that magnifies rounding."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path, rounded = Path(scratch) / "candidate.gguf", Path(scratch) / "rounded.gguf"
-        for seed in itertools.count():
-            models.write_f32(dataclasses.replace(spec, seed=seed), path)
-            judge = llamacpp.Judge(path, spec.n_ctx)
-            clear = all(min(judge.greedy(judge.tokenize(p["text"]), N_GREEDY)[2]) >= MARGIN_MIN for p in PROMPTS)
-            judge.close()
-            if clear and all(steady(llamacpp, spec, path, rounded, ftype) for ftype in STEADY_IN):
-                return seed
-
-
-def steady(llamacpp, spec, path, rounded, ftype):
-    llamacpp.quantize(path, rounded, ftype)
-    return min(llamacpp.cache_cosines(rounded, spec.n_ctx, PROMPTS)) >= CACHE_COSINE_MIN
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tiny llama models: every weight follows from a name, a seed and a shape.
+"""The tiny models: every weight follows from a name, a seed and a shape.
 
 Nothing here needs llama.cpp: `write_f32(spec, path)` makes the F32 GGUF with the `gguf` package.
 `runtime-wasm/engine/tests/support/tiny.rs` holds the same generator in Rust, so that F32 files that are
@@ -15,8 +15,8 @@ Scales are chosen so that the layers, not the embedding, decide the next token (
 embeddings repeats its input), and so that control tokens never win (their rows are 1/16 as large), which
 keeps generation running to its limit.
 
-Each model's seed is the first, counted from SEED, that gives tests a firm ground (`make.py --seeds` searches), all by
-llama.cpp: in F32 the best logit leads by at least 0.01 at each of the 64 greedy steps of all five prompts (a random
+Each model's seed is the first, counted from SEED, that gives tests a firm ground (`make.py --seeds` searches, with
+`seeds.py`), all by llama.cpp: in F32 the best logit leads by at least 0.01 at each greedy step of all prompts (a random
 network has near ties, which an F16 key/value cache may decide the other way), and in Q4_K_M and Q5_K_M the logits
 with an F16 cache have a cosine of at least 0.9995 to those with an F32 cache.
 """
@@ -51,6 +51,17 @@ I don't know whether it'll rain, but they've said that we're going to have a sto
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """`{arch}.rope.scaling.*`. llama.cpp reads the betas of few architectures from the file; make.py hands them to it."""
+
+    type: str
+    factor: float
+    original_len: int
+    attn_factor: float = 1.0
+    betas: tuple | None = None  # (fast, slow)
+
+
+@dataclass(frozen=True)
 class Spec:
     """One model's shape. Linear weights are [in, out] in GGUF's order (dims[0] is contiguous)."""
 
@@ -66,10 +77,20 @@ class Spec:
     n_ctx: int = 256
     rope_base: float = 10000.0
     rms_eps: float = 1e-5
+    arch: str = "llama"
+    pre: str = "smollm"
+    key_length: int = 0  # 0: n_embd / n_head, and the file does not say
+    biases: tuple = ()  # the linear layers that have one
+    rope_factors: bool = False  # whether there is a rope_freqs.weight
+    scaling: Scaling | None = None
 
     @property
     def head_dim(self):
-        return self.n_embd // self.n_head
+        return self.key_length or self.n_embd // self.n_head
+
+    @property
+    def qk_norm(self):
+        return self.arch == "qwen3"
 
 
 # tiny:   rows of 96 and 204: no multiple of 256, and 204 not of 32 or 8 either (fallback types, tails).
@@ -108,23 +129,29 @@ def weights(name, seed, count, centre, std):
 def tensor_plan(spec):
     """(name, shape as [rows, row length], centre, std) of every tensor, in file order.
 
-    `[rows, row length]` is numpy's order; GGUF's dims are the reverse. 1-D shapes are norms.
+    `[rows, row length]` is numpy's order; GGUF's dims are the reverse. 1-D shapes are norms, biases and factors.
     """
-    d, ff, kv = spec.n_embd, spec.n_ff, spec.n_head_kv * spec.head_dim
+    d, ff, q, kv = spec.n_embd, spec.n_ff, spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim
     plan = [("token_embd.weight", [spec.n_vocab, d], 0.0, 0.1)]
+    if spec.rope_factors:
+        plan.append(("rope_freqs.weight", [spec.head_dim // 2], 2.0, 0.3))
     for i in range(spec.n_layer):
         b = f"blk.{i}."
         plan += [
             (b + "attn_norm.weight", [d], 1.0, 0.1),
-            (b + "attn_q.weight", [d, d], 0.0, 1.3 / d**0.5),
+            (b + "attn_q.weight", [q, d], 0.0, 1.3 / d**0.5),
             (b + "attn_k.weight", [kv, d], 0.0, 1.3 / d**0.5),
             (b + "attn_v.weight", [kv, d], 0.0, 1.0 / d**0.5),
-            (b + "attn_output.weight", [d, d], 0.0, 1.0 / d**0.5),
+            (b + "attn_output.weight", [d, q], 0.0, 1.0 / q**0.5),
             (b + "ffn_norm.weight", [d], 1.0, 0.1),
             (b + "ffn_gate.weight", [ff, d], 0.0, 1.2 / d**0.5),
             (b + "ffn_up.weight", [ff, d], 0.0, 1.2 / d**0.5),
             (b + "ffn_down.weight", [d, ff], 0.0, 1.5 / ff**0.5),
         ]
+        rows = {"attn_q": q, "attn_k": kv, "attn_v": kv, "ffn_gate": ff, "ffn_up": ff}
+        plan += [(f"{b}{part}.bias", [rows.get(part, d)], 0.0, 0.3) for part in spec.biases]
+        if spec.qk_norm:
+            plan += [(f"{b}attn_{side}_norm.weight", [spec.head_dim], 1.2, 0.2) for side in "qk"]
     plan.append(("output_norm.weight", [d], 3.0, 0.3))
     if not spec.tied:
         plan.append(("output.weight", [spec.n_vocab, d], 0.0, 0.1))
@@ -191,7 +218,7 @@ def vocabulary(n_vocab):
 
 
 def write_f32(spec, path):
-    w = gguf.GGUFWriter(path, "llama")
+    w = gguf.GGUFWriter(path, spec.arch)
     w.add_type("model")
     w.add_name(f"meetara-{spec.name}-random")
     w.add_license("CC0-1.0")
@@ -204,12 +231,23 @@ def write_f32(spec, path):
     w.add_head_count_kv(spec.n_head_kv)
     w.add_rope_dimension_count(spec.head_dim)
     w.add_rope_freq_base(spec.rope_base)
+    if spec.key_length:
+        w.add_key_length(spec.key_length)
+        w.add_value_length(spec.key_length)
+    if spec.scaling:
+        key = f"{spec.arch}.rope.scaling."
+        w.add_string(key + "type", spec.scaling.type)
+        w.add_float32(key + "factor", spec.scaling.factor)
+        w.add_uint32(key + "original_context_length", spec.scaling.original_len)
+        w.add_float32(key + "attn_factor", spec.scaling.attn_factor)
+        for name, beta in zip(("fast", "slow"), spec.scaling.betas or ()):
+            w.add_float32(f"{key}yarn_beta_{name}", beta)
     w.add_layer_norm_rms_eps(spec.rms_eps)
     w.add_vocab_size(spec.n_vocab)
     w.add_file_type(int(gguf.LlamaFileType.ALL_F32))
     tokens, types, merges = vocabulary(spec.n_vocab)
     w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("smollm")
+    w.add_tokenizer_pre(spec.pre)
     w.add_token_list(tokens)
     w.add_token_types(types)
     w.add_token_merges(merges)

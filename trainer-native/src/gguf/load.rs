@@ -17,6 +17,11 @@ use crate::model::{Block, Llama, ModelSpec};
 pub fn spec(model: &Model) -> Result<ModelSpec> {
     let c = model.config();
     ensure!(
+        c.architecture == "llama",
+        "this base is a {} model; only llama models can be trained",
+        c.architecture
+    );
+    ensure!(
         model.gguf().tensor("output.weight").is_none(),
         "this base has an output matrix of its own; only models with tied embeddings can be trained"
     );
@@ -28,7 +33,7 @@ pub fn spec(model: &Model) -> Result<ModelSpec> {
         c.n_head
     );
     ensure!(
-        c.rope_scale == 1.0,
+        c.rope.scale == 1.0 && c.rope.yarn.is_none() && c.rope.attn_factor == 1.0,
         "this base scales its positions; it cannot be trained here"
     );
     if let Some(extra) = model
@@ -50,7 +55,7 @@ pub fn spec(model: &Model) -> Result<ModelSpec> {
         feed_forward_length: c.n_ff,
         vocab_size: c.n_vocab,
         context_length: c.context_len,
-        rope_freq_base: f64::from(c.rope_freq_base),
+        rope_freq_base: f64::from(c.rope.freq_base),
         rms_eps: c.rms_eps,
     };
     spec.validate()?;

@@ -3,6 +3,7 @@
 use meetara_format::{Gguf, Value};
 
 use crate::error::{Error, Result};
+use crate::nn::rope::{Pairing, RopeParams, Yarn};
 
 /// No model of this kind has more layers; a larger number is a damaged file.
 const LAYERS_MAX: u32 = 1024;
@@ -10,6 +11,10 @@ const LAYERS_MAX: u32 = 1024;
 const WIDTH_MAX: u32 = 1 << 20;
 /// Positions beyond this cannot be told apart by the rotation in `f32`.
 const CONTEXT_MAX: u32 = 1 << 24;
+
+/// The architectures that this engine runs: llama and its kin, which differ in
+/// the pairs that they rotate, and in a norm of each query and key.
+const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
 /// A llama-shaped decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,14 +41,30 @@ pub struct Config {
     pub context_len: usize,
     /// Added to the mean square in every norm.
     pub rms_eps: f32,
-    /// The base of the rotation's geometric series.
-    pub rope_freq_base: f32,
-    /// Positions are divided by this (linear scaling); 1 means no scaling.
-    pub rope_scale: f32,
+    /// The rotation of queries and keys.
+    pub rope: RopeParams,
+    /// Whether each head's query and key is normed before it is rotated.
+    pub qk_norm: bool,
+}
+
+/// `general.architecture`.
+///
+/// # Errors
+/// [`ErrorKind::UnsupportedModel`](crate::ErrorKind::UnsupportedModel) names one that this engine does
+/// not run, [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel) says that there is none.
+pub(crate) fn architecture(gguf: &Gguf) -> Result<&str> {
+    let key = "general.architecture";
+    let architecture = required(gguf.get_str(key)?, key)?;
+    if ARCHITECTURES.contains(&architecture) {
+        return Ok(architecture);
+    }
+    Err(Error::unsupported_model(format!(
+        "the file's architecture is {architecture:?}; this engine runs {ARCHITECTURES:?} files"
+    )))
 }
 
 impl Config {
-    /// Reads and checks the metadata of a llama file. `n_vocab` comes from the
+    /// Reads and checks the metadata of a file. `n_vocab` comes from the
     /// embedding's shape.
     ///
     /// # Errors
@@ -51,15 +72,7 @@ impl Config {
     /// an extension that is not implemented, [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel)
     /// for a key that is missing or out of its range. Both name the key.
     pub(crate) fn from_gguf(gguf: &Gguf, n_vocab: usize) -> Result<Self> {
-        let architecture = required(
-            gguf.get_str("general.architecture")?,
-            "general.architecture",
-        )?;
-        if architecture != "llama" {
-            return Err(Error::unsupported_model(format!(
-                "the file's architecture is {architecture:?}; this engine runs \"llama\" files"
-            )));
-        }
+        let architecture = architecture(gguf)?;
         let key = |name: &str| format!("{architecture}.{name}");
         let number = |name: &str| -> Result<Option<u32>> {
             let key = key(name);
@@ -96,8 +109,14 @@ impl Config {
 
         if number("expert_count")?.unwrap_or(0) > 0 {
             return Err(Error::unsupported_model(
-                "the model is a mixture of experts, which is not supported; use a dense llama model",
+                "the model is a mixture of experts, which is not supported; use a dense model",
             ));
+        }
+        if gguf.get_bool(&key("attention.causal"))? == Some(false) {
+            return Err(Error::unsupported_model(format!(
+                "{} is false; this engine runs models that look back only",
+                key("attention.causal")
+            )));
         }
         let n_embd = required_size("embedding_length", WIDTH_MAX)?;
         let n_head = required_size("attention.head_count", WIDTH_MAX)?;
@@ -136,6 +155,7 @@ impl Config {
                 )));
             }
         }
+        let context_len = required_size("context_length", CONTEXT_MAX)?;
         let rms_eps = required(
             gguf.get_f32(&key("attention.layer_norm_rms_epsilon"))?,
             &key("attention.layer_norm_rms_epsilon"),
@@ -159,10 +179,10 @@ impl Config {
             head_dim,
             n_ff: required_size("feed_forward_length", WIDTH_MAX)?,
             n_vocab,
-            context_len: required_size("context_length", CONTEXT_MAX)?,
+            context_len,
             rms_eps,
-            rope_freq_base: gguf.get_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-            rope_scale: rope_scale(gguf, architecture)?,
+            rope: rope(gguf, architecture, head_dim, context_len)?,
+            qk_norm: architecture == "qwen3",
         })
     }
 
@@ -179,22 +199,67 @@ impl Config {
     }
 }
 
-/// The divisor of positions: scaling types other than linear are errors.
-fn rope_scale(gguf: &Gguf, architecture: &str) -> Result<f32> {
+/// The rotation: scaling types other than linear and YaRN are errors.
+fn rope(
+    gguf: &Gguf,
+    architecture: &str,
+    head_dim: usize,
+    context_len: usize,
+) -> Result<RopeParams> {
     let key = |name: &str| format!("{architecture}.rope.{name}");
-    let factor = match gguf.get_f32(&key("scaling.factor"))? {
+    let number = |name: &str| gguf.get_f32(&key(name));
+    let factor = match number("scaling.factor")? {
         Some(factor) => Some(factor),
-        None => gguf.get_f32(&key("scale_linear"))?,
+        None => number("scale_linear")?,
     };
-    match gguf.get_str(&key("scaling.type"))? {
-        Some("none") => Ok(1.0),
+    let ty = gguf.get_str(&key("scaling.type"))?.unwrap_or("linear");
+    let scale = match ty {
+        "none" => 1.0,
         // Older files give the factor alone; 0 there means that there is none.
-        None | Some("linear") => Ok(factor.filter(|&factor| factor != 0.0).unwrap_or(1.0)),
-        Some(other) => Err(Error::unsupported_model(format!(
-            "{} is {other:?}; \"none\" and \"linear\" are supported",
-            key("scaling.type")
-        ))),
+        "linear" | "yarn" => factor.filter(|&factor| factor != 0.0).unwrap_or(1.0),
+        other => {
+            return Err(Error::unsupported_model(format!(
+                "{} is {other:?}; \"none\", \"linear\" and \"yarn\" are supported",
+                key("scaling.type")
+            )));
+        }
+    };
+    // Below 0 these are not set.
+    for (name, plain) in [
+        ("scaling.yarn_ext_factor", 1.0),
+        ("scaling.yarn_attn_factor", 1.0),
+        ("scaling.yarn_log_multiplier", 0.0),
+    ] {
+        if let Some(value) = number(name)?
+            && ty == "yarn"
+            && value >= 0.0
+            && value != plain
+        {
+            return Err(Error::unsupported_model(format!(
+                "{} is {value}; only {plain} is supported",
+                key(name)
+            )));
+        }
     }
+    let original_len = gguf.get_u32(&key("scaling.original_context_length"))?;
+    let yarn = Yarn {
+        original_len: original_len
+            .filter(|&len| len > 0)
+            .unwrap_or(context_len as u32),
+        beta_fast: number("scaling.yarn_beta_fast")?.unwrap_or(32.0),
+        beta_slow: number("scaling.yarn_beta_slow")?.unwrap_or(1.0),
+    };
+    Ok(RopeParams {
+        head_dim,
+        pairing: match architecture {
+            "llama" => Pairing::Adjacent,
+            _ => Pairing::Halves,
+        },
+        freq_base: number("freq_base")?.unwrap_or(10_000.0),
+        scale,
+        yarn: (ty == "yarn").then_some(yarn),
+        attn_factor: number("scaling.attn_factor")?.unwrap_or(1.0),
+    })
 }
 
 fn required<T>(value: Option<T>, key: &str) -> Result<T> {

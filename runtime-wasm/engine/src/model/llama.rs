@@ -1,9 +1,12 @@
-//! The llama decoder (Touvron et al., 2023): weights, and one forward pass.
+//! The decoder of llama (Touvron et al., 2023), Qwen 2 and Qwen 3: weights, and
+//! one forward pass.
 //!
 //! ```text
 //! x = embedding of each token                                  (C, n_embd)
 //! each layer
-//!   q, k, v = linear(norm(x))       rotate q, k; store k, v    (C, heads * head_dim)
+//!   q, k, v = linear(norm(x))                                  (C, heads * head_dim)
+//!   q, k = norm of each head's      Qwen 3 only
+//!   rotate q, k; store k, v         adjacent pairs or halves
 //!   x += linear(attention(q, all k and v so far))
 //!   x += linear(silu(linear(norm(x))) * linear(norm(x)))       (C, n_ff) inside
 //! logits = output(norm(x))          where asked for            (n_vocab)
@@ -29,6 +32,8 @@ struct Layer {
     attn_q: Linear,
     attn_k: Linear,
     attn_v: Linear,
+    /// Of each head's query, then of each head's key: (head_dim)
+    qk_norm: Option<[RmsNorm; 2]>,
     attn_output: Linear,
     ffn_norm: RmsNorm,
     ffn_gate: Linear,
@@ -36,7 +41,7 @@ struct Layer {
     ffn_down: Linear,
 }
 
-/// The weights of a llama model: where they lie in the file, and the few that
+/// The weights of a model: where they lie in the file, and the few that
 /// are held as `f32` (norms, biases).
 #[derive(Debug)]
 pub(crate) struct Llama {
@@ -65,16 +70,22 @@ impl Llama {
         let (n_q, n_kv) = (config.n_embd_q(), config.n_embd_kv());
         let token_embd = tensors.matrix("token_embd.weight", n_embd, n_vocab)?;
         let factors = tensors.optional_vector("rope_freqs.weight", config.head_dim / 2)?;
-        let rope = Rope::new(
-            config.head_dim,
-            config.rope_freq_base,
-            config.rope_scale,
-            factors.as_deref(),
-        )?;
+        let rope = Rope::new(&config.rope, factors.as_deref())?;
         let layers = (0..config.n_layer)
             .map(|n| {
                 let name = |part: &str| format!("blk.{n}.{part}");
+                let mut head_norm =
+                    |part: &str| tensors.norm(&name(part), config.head_dim, rms_eps);
+                let qk_norm = if config.qk_norm {
+                    Some([
+                        head_norm("attn_q_norm.weight")?,
+                        head_norm("attn_k_norm.weight")?,
+                    ])
+                } else {
+                    None
+                };
                 Ok(Layer {
+                    qk_norm,
                     attn_norm: tensors.norm(&name("attn_norm.weight"), n_embd, rms_eps)?,
                     attn_q: tensors.linear(&name("attn_q"), n_embd, n_q)?,
                     attn_k: tensors.linear(&name("attn_k"), n_embd, n_kv)?,
@@ -89,7 +100,7 @@ impl Llama {
             .collect::<Result<_>>()?;
         let output_norm = tensors.norm("output_norm.weight", n_embd, rms_eps)?;
         let output = tensors.optional_linear("output", n_embd, n_vocab)?;
-        tensors.all_taken()?;
+        tensors.all_taken(&config.architecture)?;
         Ok(Self {
             token_embd,
             layers,
@@ -190,11 +201,20 @@ impl Llama {
             profile.mark_product("attn_q, attn_k", layer.attn_q.weight.ty);
             layer.attn_v.forward(kernels, file, &mut input, v);
             profile.mark_product("attn_v", layer.attn_v.weight.ty);
+            if let Some(norms) = &layer.qk_norm {
+                for (norm, x) in norms.iter().zip([&mut *q, &mut *k]) {
+                    let normed = &mut narrow[..x.len()];
+                    norm.forward(kernels, x, normed);
+                    x.copy_from_slice(normed);
+                }
+            }
             for column in 0..columns {
                 let cos = &cos[column * w.head_dim..][..w.head_dim];
                 let sin = &sin[column * w.head_dim..][..w.head_dim];
-                (kernels.rope)(&mut q[column * w.n_q..][..w.n_q], cos, sin);
-                (kernels.rope)(&mut k[column * w.n_kv..][..w.n_kv], cos, sin);
+                for (x, width) in [(&mut *q, w.n_q), (&mut *k, w.n_kv)] {
+                    let x = &mut x[column * width..][..width];
+                    self.rope.rotate(kernels, x, cos, sin);
+                }
             }
             profile.mark("rope");
             cache.store(kernels, index, Side::Key, first, k);
@@ -293,7 +313,7 @@ pub(crate) struct Scratch {
     widths: Widths,
     /// The residual stream: (C, n_embd)
     x: Vec<f32>,
-    /// Normed `x`, then attention's result, then the feed-forward part's:
+    /// Normed `x`, then normed queries and keys, then attention's result, then the feed-forward part's:
     /// (C, max(n_embd, n_q))
     narrow: Vec<f32>,
     /// q, k, v, then attention's projection, then gate and up:

@@ -62,18 +62,15 @@ impl Model {
         drop_header(&mut gguf, &mut bytes);
         let (config, mut llama) = {
             let mut tensors = tensors::Tensors::new(&gguf, &bytes, &kernels);
-            let architecture = gguf.get_str("general.architecture")?;
             // Another architecture has other tensors: say that, not that ours are missing.
-            let n_vocab = match (architecture, tensors.shape("token_embd.weight")) {
-                (Some("llama"), shape) => match *shape? {
-                    [_, n_vocab] => usize::try_from(n_vocab).unwrap_or(usize::MAX),
-                    ref shape => {
-                        return Err(Error::invalid_model(format!(
-                            "the tensor token_embd.weight has shape {shape:?}, it must have two dimensions"
-                        )));
-                    }
-                },
-                _ => 0,
+            config::architecture(&gguf)?;
+            let n_vocab = match *tensors.shape("token_embd.weight")? {
+                [_, n_vocab] => usize::try_from(n_vocab).unwrap_or(usize::MAX),
+                ref shape => {
+                    return Err(Error::invalid_model(format!(
+                        "the tensor token_embd.weight has shape {shape:?}, it must have two dimensions"
+                    )));
+                }
             };
             let config = Config::from_gguf(&gguf, n_vocab)?;
             let llama = Llama::load(&mut tensors, &config)?;

@@ -144,7 +144,7 @@ impl<'a> Tensors<'a> {
 
     /// An error when the file has a tensor that nothing took: the model would
     /// run without a part of itself, and be silently wrong.
-    pub(crate) fn all_taken(&self) -> Result<()> {
+    pub(crate) fn all_taken(&self, architecture: &str) -> Result<()> {
         let left = self
             .taken
             .iter()
@@ -153,7 +153,7 @@ impl<'a> Tensors<'a> {
         match left {
             None => Ok(()),
             Some((_, tensor)) => Err(Error::unsupported_model(format!(
-                "the tensor {} is no part of a llama model as this engine knows it",
+                "the tensor {} is no part of a {architecture} model as this engine knows it",
                 tensor.name
             ))),
         }

@@ -9,7 +9,8 @@
 //! w = f32(centre + s * (std / 37837.2))
 //! ```
 
-use meetara_format::{GgmlType, Gguf, Value, Writer};
+use meetara_format::mix::{ArchInfo, FileType, tensor_type};
+use meetara_format::{Gguf, Value, Writer};
 
 const SEED: u64 = 0x6D65_6574_6172_6131;
 const STD_OF_SUM: f64 = 37837.2;
@@ -17,6 +18,7 @@ const N_VOCAB: usize = 512;
 const N_CONTROL: usize = 16;
 
 /// One model's shape.
+#[derive(Clone, Copy)]
 pub struct Spec {
     pub name: &'static str,
     pub n_embd: usize,
@@ -27,40 +29,187 @@ pub struct Spec {
     pub tied: bool,
     /// Added to `SEED`.
     pub seed: u64,
+    pub arch: &'static str,
+    pub pre: &'static str,
+    /// 0: n_embd / n_head, and the file does not say.
+    pub key_length: usize,
+    /// The linear layers that have one.
+    pub biases: &'static [&'static str],
+    pub rope_base: f32,
+    /// Whether there is a rope_freqs.weight.
+    pub rope_factors: bool,
+    pub scaling: Option<Scaling>,
 }
 
-/// The three models of `tests/vectors/tiny`; `models.py` says what each is for.
-pub const SPECS: [Spec; 3] = [
+/// `{arch}.rope.scaling.*`.
+#[derive(Clone, Copy)]
+pub struct Scaling {
+    pub ty: &'static str,
+    pub original_len: u32,
+    pub attn_factor: f32,
+    /// (fast, slow)
+    pub betas: Option<(f32, f32)>,
+}
+
+/// Where every scaled model is stretched to.
+const SCALING_FACTOR: f32 = 4.0;
+
+const TINY: Spec = Spec {
+    name: "tiny",
+    n_embd: 96,
+    n_ff: 204,
+    n_layer: 2,
+    n_head: 4,
+    n_head_kv: 2,
+    tied: true,
+    seed: 137,
+    arch: "llama",
+    pre: "smollm",
+    key_length: 0,
+    biases: &[],
+    rope_base: 10_000.0,
+    rope_factors: false,
+    scaling: None,
+};
+const WIDE: Spec = Spec {
+    name: "wide",
+    n_embd: 256,
+    n_ff: 256,
+    seed: 382,
+    ..TINY
+};
+const SMALL: Spec = Spec {
+    n_ff: 160,
+    n_head: 3,
+    n_head_kv: 1,
+    ..TINY
+};
+const QKV: &[&str] = &["attn_q", "attn_k", "attn_v"];
+const LINEAR: &[&str] = &[
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_output",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+];
+const YARN: Scaling = Scaling {
+    ty: "yarn",
+    original_len: 64,
+    attn_factor: 1.0,
+    betas: None,
+};
+
+/// `shape` as Qwen 2, with biases.
+const fn qwen2(name: &'static str, shape: Spec, seed: u64) -> Spec {
     Spec {
-        name: "tiny",
-        n_embd: 96,
-        n_ff: 204,
-        n_layer: 2,
-        n_head: 4,
-        n_head_kv: 2,
-        tied: true,
-        seed: 137,
-    },
+        name,
+        seed,
+        arch: "qwen2",
+        pre: "qwen2",
+        biases: QKV,
+        rope_base: 1e6,
+        ..shape
+    }
+}
+
+/// `shape` as Qwen 3, with heads of 128.
+const fn qwen3(name: &'static str, shape: Spec, seed: u64) -> Spec {
     Spec {
-        name: "wide",
-        n_embd: 256,
-        n_ff: 256,
-        n_layer: 2,
-        n_head: 4,
-        n_head_kv: 2,
-        tied: true,
-        seed: 382,
-    },
+        arch: "qwen3",
+        key_length: 128,
+        biases: &[],
+        ..qwen2(name, shape, seed)
+    }
+}
+
+const fn small(name: &'static str, seed: u64) -> Spec {
+    Spec {
+        name,
+        seed,
+        ..SMALL
+    }
+}
+
+const fn scaled(spec: Spec, scaling: Scaling) -> Spec {
+    Spec {
+        scaling: Some(scaling),
+        ..spec
+    }
+}
+
+const UNTIED_SMALL: Spec = Spec {
+    tied: false,
+    ..SMALL
+};
+
+/// The models of `tests/vectors/tiny` (`models.py` says what each is for), then those of
+/// `tests/vectors/architectures`.
+pub const SPECS: &[Spec] = &[
+    TINY,
+    WIDE,
     Spec {
         name: "untied",
-        n_embd: 256,
         n_ff: 512,
         n_layer: 1,
         n_head: 8,
-        n_head_kv: 2,
         tied: false,
         seed: 9,
+        ..WIDE
     },
+    qwen2("qwen2", WIDE, 2),
+    qwen2("qwen2-untied", UNTIED_SMALL, 0),
+    Spec {
+        biases: &[],
+        ..qwen2("qwen2-plain", SMALL, 1)
+    },
+    scaled(qwen2("qwen2-yarn", SMALL, 4), YARN),
+    qwen3("qwen3", WIDE, 14),
+    qwen3("qwen3-untied", UNTIED_SMALL, 1),
+    Spec {
+        biases: QKV,
+        ..qwen3("qwen3-bias", SMALL, 0)
+    },
+    scaled(
+        qwen3("qwen3-yarn", SMALL, 2),
+        Scaling {
+            attn_factor: 0.8,
+            ..YARN
+        },
+    ),
+    Spec {
+        n_embd: 192,
+        n_ff: 512,
+        n_layer: 2,
+        rope_base: 1e5,
+        ..small("smollm2", 4)
+    },
+    Spec {
+        biases: LINEAR,
+        ..small("llama-bias", 2)
+    },
+    Spec {
+        rope_factors: true,
+        ..small("llama-factors", 1)
+    },
+    scaled(
+        small("llama-linear", 0),
+        Scaling {
+            ty: "linear",
+            ..YARN
+        },
+    ),
+    scaled(small("llama-yarn", 5), YARN),
+    scaled(
+        small("llama-betas", 3),
+        Scaling {
+            original_len: 256,
+            attn_factor: 1.2,
+            betas: Some((8.0, 2.0)),
+            ..YARN
+        },
+    ),
 ];
 
 /// A tensor of F32 values: name, GGUF dims (the row length first), values.
@@ -76,31 +225,51 @@ impl Spec {
         SPECS
             .iter()
             .find(|s| s.name == name)
-            .expect("a model of tests/vectors/tiny")
+            .expect("a model of tests/vectors")
+    }
+
+    fn head_dim(&self) -> usize {
+        match self.key_length {
+            0 => self.n_embd / self.n_head,
+            n => n,
+        }
     }
 
     /// Every tensor, in file order.
     pub fn tensors(&self) -> Vec<Tensor> {
-        let (d, ff, kv) = (
-            self.n_embd,
-            self.n_ff,
-            self.n_head_kv * (self.n_embd / self.n_head),
-        );
+        let (d, ff, hd) = (self.n_embd, self.n_ff, self.head_dim());
+        let (q, kv) = (self.n_head * hd, self.n_head_kv * hd);
         let by_root = |scale: f64, n: usize| scale / (n as f64).sqrt();
         let mut all = vec![self.tensor("token_embd.weight".into(), &[d, N_VOCAB], 0.0, 0.1)];
+        if self.rope_factors {
+            all.push(self.tensor("rope_freqs.weight".into(), &[hd / 2], 2.0, 0.3));
+        }
         for i in 0..self.n_layer {
             let mut add = |name: &str, dims: &[usize], centre, std| {
-                all.push(self.tensor(format!("blk.{i}.{name}.weight"), dims, centre, std));
+                all.push(self.tensor(format!("blk.{i}.{name}"), dims, centre, std));
             };
-            add("attn_norm", &[d], 1.0, 0.1);
-            add("attn_q", &[d, d], 0.0, by_root(1.3, d));
-            add("attn_k", &[d, kv], 0.0, by_root(1.3, d));
-            add("attn_v", &[d, kv], 0.0, by_root(1.0, d));
-            add("attn_output", &[d, d], 0.0, by_root(1.0, d));
-            add("ffn_norm", &[d], 1.0, 0.1);
-            add("ffn_gate", &[d, ff], 0.0, by_root(1.2, d));
-            add("ffn_up", &[d, ff], 0.0, by_root(1.2, d));
-            add("ffn_down", &[ff, d], 0.0, by_root(1.5, ff));
+            add("attn_norm.weight", &[d], 1.0, 0.1);
+            add("attn_q.weight", &[d, q], 0.0, by_root(1.3, d));
+            add("attn_k.weight", &[d, kv], 0.0, by_root(1.3, d));
+            add("attn_v.weight", &[d, kv], 0.0, by_root(1.0, d));
+            add("attn_output.weight", &[q, d], 0.0, by_root(1.0, q));
+            add("ffn_norm.weight", &[d], 1.0, 0.1);
+            add("ffn_gate.weight", &[d, ff], 0.0, by_root(1.2, d));
+            add("ffn_up.weight", &[d, ff], 0.0, by_root(1.2, d));
+            add("ffn_down.weight", &[ff, d], 0.0, by_root(1.5, ff));
+            for &part in self.biases {
+                let rows = match part {
+                    "attn_q" => q,
+                    "attn_k" | "attn_v" => kv,
+                    "ffn_gate" | "ffn_up" => ff,
+                    _ => d,
+                };
+                add(&format!("{part}.bias"), &[rows], 0.0, 0.3);
+            }
+            if self.arch == "qwen3" {
+                add("attn_q_norm.weight", &[hd], 1.2, 0.2);
+                add("attn_k_norm.weight", &[hd], 1.2, 0.2);
+            }
         }
         all.push(self.tensor("output_norm.weight".into(), &[d], 3.0, 0.3));
         if !self.tied {
@@ -132,34 +301,64 @@ impl Spec {
         }
     }
 
-    /// The model as a GGUF file with every matrix in `ty` (F32, F16 or BF16) and norms in F32.
-    pub fn gguf(&self, ty: GgmlType) -> Vec<u8> {
+    /// The model as a GGUF file of kind `ftype`: the types are the mix that llama.cpp uses.
+    pub fn gguf(&self, ftype: FileType) -> Vec<u8> {
         let kept = super::read("tests/vectors/tiny/tiny-f32.gguf");
         let header = Gguf::parse(&kept, kept.len() as u64).expect("tiny-f32.gguf");
-        let mut writer = Writer::new("llama");
+        let mut writer = Writer::new(self.arch);
+        let arch_key = |key: &str| format!("{}.{key}", self.arch);
         for (key, value) in &header.metadata {
-            writer.set(key, value.clone());
+            match key.strip_prefix("llama.") {
+                Some(rest) => writer.set(&arch_key(rest), value.clone()),
+                None => writer.set(key, value.clone()),
+            };
         }
-        let head_dim = (self.n_embd / self.n_head) as u32;
+        writer.set("general.architecture", self.arch);
+        writer.set("tokenizer.ggml.pre", self.pre);
+        let mut set = |key: &str, value: Value| {
+            writer.set(&arch_key(key), value);
+        };
         for (key, value) in [
-            ("embedding_length", self.n_embd as u32),
-            ("block_count", self.n_layer as u32),
-            ("feed_forward_length", self.n_ff as u32),
-            ("attention.head_count", self.n_head as u32),
-            ("attention.head_count_kv", self.n_head_kv as u32),
-            ("rope.dimension_count", head_dim),
+            ("embedding_length", self.n_embd),
+            ("block_count", self.n_layer),
+            ("feed_forward_length", self.n_ff),
+            ("attention.head_count", self.n_head),
+            ("attention.head_count_kv", self.n_head_kv),
+            ("rope.dimension_count", self.head_dim()),
         ] {
-            writer.set(&format!("llama.{key}"), Value::U32(value));
+            set(key, Value::U32(value as u32));
         }
+        set("rope.freq_base", Value::F32(self.rope_base));
+        if self.key_length > 0 {
+            set("attention.key_length", Value::U32(self.key_length as u32));
+            set("attention.value_length", Value::U32(self.key_length as u32));
+        }
+        if let Some(scaling) = self.scaling {
+            set("rope.scaling.type", Value::String(scaling.ty.into()));
+            set("rope.scaling.factor", Value::F32(SCALING_FACTOR));
+            set(
+                "rope.scaling.original_context_length",
+                Value::U32(scaling.original_len),
+            );
+            set("rope.scaling.attn_factor", Value::F32(scaling.attn_factor));
+            if let Some((fast, slow)) = scaling.betas {
+                set("rope.scaling.yarn_beta_fast", Value::F32(fast));
+                set("rope.scaling.yarn_beta_slow", Value::F32(slow));
+            }
+        }
+        let info = ArchInfo {
+            n_layer: self.n_layer as u32,
+            tied_embeddings: self.tied,
+        };
         for t in self.tensors() {
-            let ty = if t.dims.len() == 1 { GgmlType::F32 } else { ty };
+            let ty = tensor_type(ftype, &info, &t.name, &t.dims);
             let data = meetara_format::quantize(ty, &t.values, t.dims[0] as usize, None)
                 .expect("quantize");
             writer
                 .add_tensor(&t.name, &t.dims, ty, data)
                 .expect("a tensor");
         }
-        writer.finish().expect("a tiny model")
+        writer.finish().expect("a model")
     }
 }
 
