@@ -10,8 +10,10 @@ use meetara_engine::generate::{GenerateParams, Session, Step};
 use meetara_engine::kernels::Kernels;
 use meetara_engine::model::adapter::{BASE_KEY, base_hash};
 use meetara_engine::model::{Adapter, AdapterPool, Model};
+use meetara_format::mix::FileType;
 use meetara_format::{GgmlType, Gguf, Value, Writer};
 use serde::Deserialize;
+use support::tiny::Spec;
 use support::{Expected, cosine, read};
 
 const FOLDER: &str = "tests/vectors/adapters";
@@ -71,16 +73,23 @@ fn tensors(file: &[u8]) -> BTreeMap<String, (Vec<u64>, Vec<f32>)> {
 
 /// The base with the adapters' products added to its weights in f64, every matrix in F32.
 fn merged(base: &str, adapters: &[(String, f32)]) -> Model {
-    let file = read(&format!("{TINY}/{base}"));
-    let mut weights = tensors(&file);
-    for (adapter, scale) in adapters {
-        let bytes = read(&format!("{FOLDER}/{adapter}"));
-        let head = Gguf::parse(&bytes, bytes.len() as u64).expect("an adapter");
+    let adapters: Vec<_> = adapters
+        .iter()
+        .map(|(file, scale)| (read(&format!("{FOLDER}/{file}")), *scale))
+        .collect();
+    merged_bytes(&read(&format!("{TINY}/{base}")), &adapters)
+}
+
+/// [`merged`] of files at hand.
+fn merged_bytes(file: &[u8], adapters: &[(Vec<u8>, f32)]) -> Model {
+    let mut weights = tensors(file);
+    for (bytes, scale) in adapters {
+        let head = Gguf::parse(bytes, bytes.len() as u64).expect("an adapter");
         let alpha = head
             .get_f32("adapter.lora.alpha")
             .expect("alpha")
             .expect("alpha");
-        let pairs = tensors(&bytes);
+        let pairs = tensors(bytes);
         for (name, (dims, a)) in &pairs {
             let Some(weight) = name.strip_suffix(".lora_a") else {
                 continue;
@@ -103,7 +112,7 @@ fn merged(base: &str, adapters: &[(String, f32)]) -> Model {
             }
         }
     }
-    let gguf = Gguf::parse(&file, file.len() as u64).expect("the base");
+    let gguf = Gguf::parse(file, file.len() as u64).expect("the base");
     let mut writer = Writer::new("llama");
     for (key, value) in &gguf.metadata {
         writer.set(key, value.clone());
@@ -447,4 +456,55 @@ fn damaged_files_are_errors() {
     assert_eq!(error.kind, ErrorKind::InvalidModel, "{error}");
     let error = patch(b"weight.lora_b", b"weight.lora_a");
     assert!(error.message().contains("lora_a"), "{error}");
+}
+
+/// An adapter of rank 2 over every matrix of the first layer of `base`, with numbers in a row.
+fn made_adapter(base: &[u8]) -> Vec<u8> {
+    let gguf = Gguf::parse(base, base.len() as u64).expect("the base");
+    let architecture = gguf.get_str("general.architecture").expect("a string");
+    let mut writer = Writer::new(architecture.expect("an architecture"));
+    writer.set("general.type", "adapter");
+    writer.set("adapter.type", "lora");
+    writer.set("adapter.lora.alpha", 4.0_f32);
+    let mut count = 0_u32;
+    let mut values = |len: u64| -> Vec<u8> {
+        let next = |_| {
+            count += 1;
+            (count * 7919 % 201) as f32 / 1000.0 - 0.1
+        };
+        (0..len).map(next).flat_map(f32::to_le_bytes).collect()
+    };
+    for t in &gguf.tensors {
+        if t.name.starts_with("blk.0.") && t.shape().len() == 2 {
+            let [n_in, n_out, ..] = t.dims;
+            for (half, dims) in [("a", [n_in, 2]), ("b", [2, n_out])] {
+                let name = format!("{}.lora_{half}", t.name);
+                let data = values(dims[0] * dims[1]);
+                writer
+                    .add_tensor(&name, &dims, GgmlType::F32, data)
+                    .expect("a tensor");
+            }
+        }
+    }
+    writer.finish().expect("a file")
+}
+
+#[test]
+fn qwen_bases_take_adapters_too() {
+    for name in ["qwen2", "qwen3-bias"] {
+        let base = Spec::named(name).gguf(FileType::F32);
+        let bytes = made_adapter(&base);
+        let model = Arc::new(Model::load(base.clone()).expect(name));
+        let adapter = Adapter::load(&model, &bytes).expect(name);
+        let tokens = [5, 300, 17, 256, 42];
+        let plain = Session::new(Arc::clone(&model), None).expect(name);
+        let logits = |mut session: Session| session.eval_tokens(&tokens).expect(name).to_vec();
+        let mut adapted = Session::new(model, None).expect(name);
+        adapted.set_adapters(&[(adapter, 0.5)]).expect(name);
+        let one = merged_bytes(&base, &[(bytes, 0.5)]);
+        let one = Session::new(Arc::new(one), None).expect(name);
+        let (plain, adapted, one) = (logits(plain), logits(adapted), logits(one));
+        assert!(cosine(&adapted, &one) > 0.999_99, "{name}");
+        assert!(cosine(&adapted, &plain) < 0.999, "{name}: no effect");
+    }
 }

@@ -26,6 +26,9 @@ const ROUNDED_COSINE_MIN: f64 = 0.999;
 /// standard deviation of llama.cpp's logits after the prompt: what the difference of two logits is off by at the
 /// least cosine allowed, sqrt(2) * sqrt(2 * (1 - 0.999)).
 const MARGIN_SPREADS_MIN: f32 = 0.063;
+/// The same for the random models of every architecture and type: three times as much. They are many, and each
+/// token is one more chance to be off by more than one standard deviation.
+const MARGIN_SPREADS_MIN_RANDOM: f32 = 0.19;
 
 const TINY: &str = "tests/vectors/tiny";
 const ARCHITECTURES: &str = "tests/vectors/architectures";
@@ -59,7 +62,7 @@ fn spread(logits: &[f32]) -> f32 {
 }
 
 /// Holds one file against llama.cpp: ids, logits after each prompt, greedy tokens along llama.cpp's own reply.
-fn judge(expected: &Expected, index: usize, bytes: Vec<u8>) {
+fn judge(expected: &Expected, index: usize, bytes: Vec<u8>, margin_spreads_min: f32) {
     let file = &expected.files[index];
     let rounded = file.ftype != "f32";
     let (model, mut session) = session(bytes, &file.file);
@@ -99,7 +102,7 @@ fn judge(expected: &Expected, index: usize, bytes: Vec<u8>) {
         let mut tokens = prompt.tokens.clone();
         tokens.extend(&greedy.tokens[..greedy.tokens.len() - 1]);
         let margin_min = if rounded {
-            MARGIN_SPREADS_MIN * spread(&theirs)
+            margin_spreads_min * spread(&theirs)
         } else {
             0.0
         };
@@ -166,7 +169,7 @@ fn the_generator_makes_the_bytes_of_the_script() {
 fn tiny_files_agree() {
     let expected = Expected::read(TINY);
     for (index, file) in expected.files.iter().enumerate() {
-        judge(&expected, index, tiny_bytes(file));
+        judge(&expected, index, tiny_bytes(file), MARGIN_SPREADS_MIN);
     }
 }
 
@@ -183,7 +186,7 @@ fn architectures_agree_in_every_type() {
             let ours = support::sha256(&bytes[gguf.tensor_range(tensor)]);
             assert_eq!(&ours, sha256, "{}: {name}", file.file);
         }
-        judge(&expected, index, bytes);
+        judge(&expected, index, bytes, MARGIN_SPREADS_MIN_RANDOM);
     }
 }
 
@@ -217,7 +220,8 @@ fn smollm2_agrees() {
     ) else {
         return;
     };
-    judge(&Expected::read("tests/vectors/smollm2"), 0, bytes);
+    let expected = Expected::read("tests/vectors/smollm2");
+    judge(&expected, 0, bytes, MARGIN_SPREADS_MIN);
 }
 
 #[test]
@@ -242,7 +246,7 @@ fn pocket_agrees() {
                 "{place}/{} is not the file that llama.cpp judged; run {folder}/make.py again",
                 file.file
             );
-            judge(&expected, index, bytes);
+            judge(&expected, index, bytes, MARGIN_SPREADS_MIN);
         }
     }
 }
