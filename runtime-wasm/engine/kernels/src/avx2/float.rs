@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use super::f16c::widen;
 use super::reduce::{fold, fold_each};
 use crate::check_product;
 
@@ -43,7 +44,7 @@ impl Float for F16 {
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn load(w: *const u8) -> __m256 {
         // SAFETY: the caller's promise; any alignment will do.
-        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(w.cast()) })
+        widen(unsafe { _mm_loadu_si128(w.cast()) })
     }
 }
 

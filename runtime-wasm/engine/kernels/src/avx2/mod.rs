@@ -11,6 +11,7 @@
 mod attention;
 mod block32;
 mod block_k;
+mod f16c;
 mod float;
 mod math;
 mod quantize;

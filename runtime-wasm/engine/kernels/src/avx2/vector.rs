@@ -5,6 +5,7 @@
 
 use std::arch::x86_64::*;
 
+use super::f16c::{narrow, widen};
 use super::float::dot;
 use super::math::exp;
 use super::reduce::lanes;
@@ -153,7 +154,7 @@ pub(super) fn f32_to_f16(x: &[f32], out: &mut [u16]) {
         let x = load(x);
         let number = _mm256_cmp_ps::<_CMP_ORD_Q>(x, x);
         let clamped = _mm256_min_ps(_mm256_max_ps(x, negative_limit), limit);
-        let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_and_ps(clamped, number));
+        let halves = narrow(_mm256_and_ps(clamped, number));
         // SAFETY: `out` has room for eight halves.
         unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), halves) };
     }
@@ -166,10 +167,7 @@ pub(super) fn f16_to_f32(x: &[u16], out: &mut [f32]) {
     let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<8>(), out.as_chunks_mut::<8>());
     for (x, out) in x.iter().zip(out) {
         // SAFETY: `x` has eight halves.
-        store(
-            out,
-            _mm256_cvtph_ps(unsafe { _mm_loadu_si128(x.as_ptr().cast()) }),
-        );
+        store(out, widen(unsafe { _mm_loadu_si128(x.as_ptr().cast()) }));
     }
     scalar::f16_to_f32(x_rest, out_rest);
 }

@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use super::f16c::widen;
 use crate::activations::Activations;
 use crate::layout::{GROUP, Weights};
 
@@ -50,7 +51,7 @@ pub(super) unsafe fn four(x: *const i8) -> __m256i {
 #[target_feature(enable = "avx2,f16c")]
 pub(super) unsafe fn halves(at: *const u8) -> __m256 {
     // SAFETY: the caller's promise; any alignment will do.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
+    widen(unsafe { _mm_loadu_si128(at.cast()) })
 }
 
 /// Columns `first..first + C` of a product of `rows` rows; `out` is (columns, rows).
