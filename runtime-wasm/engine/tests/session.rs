@@ -8,6 +8,7 @@ use meetara_engine::eval::{assistant_bits, text_bits};
 use meetara_engine::generate::{Finish, GenerateParams, Session, Started, Step, Usage};
 use meetara_engine::kernels::Kernels;
 use meetara_engine::model::Model;
+use meetara_engine::nn::kv_cache::KvType;
 use meetara_engine::template::Message;
 use meetara_engine::tokenizer::Special;
 use meetara_format::{GgmlType, Gguf, Value, Writer};
@@ -493,4 +494,55 @@ fn files_that_the_engine_cannot_run_say_why() {
         assert_eq!(error.kind, kind, "{key}: {error}");
         assert!(error.message().contains(words), "{key}: {error}");
     }
+}
+
+/// Logits behind `n` tokens, and the bytes of the session.
+fn logits_with(kv: KvType, n: u32) -> (Vec<f32>, usize) {
+    let shape = Shape {
+        n_embd: 128,
+        ..SHAPE
+    };
+    let file = random_model(shape, 11, |_| GgmlType::Q8_0).unwrap();
+    let model = Arc::new(Model::load(file).unwrap());
+    let mut session = Session::with_kv(model, None, kv).unwrap();
+    let prompt: Vec<u32> = (0..n - 20).map(|i| i * 37 % VOCAB_MIN as u32).collect();
+    session.eval_tokens(&prompt).unwrap();
+    for token in 0..20 {
+        session.append_token(token).unwrap();
+    }
+    (session.logits().to_vec(), session.memory_bytes())
+}
+
+#[test]
+fn keys_and_values_of_a_byte_take_half_the_memory_and_move_the_logits_little() {
+    let (full, _) = logits_with(KvType::F32, 250);
+    let (halves, halves_bytes) = logits_with(KvType::F16, 250);
+    let (bytes, bytes_bytes) = logits_with(KvType::Q8, 250);
+    let distance = |a: &[f32], b: &[f32]| {
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let error: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+        (error / a.iter().copied().map(square).sum::<f64>()).sqrt()
+    };
+    let (of_halves, of_bytes) = (distance(&full, &halves), distance(&full, &bytes));
+    assert!(of_halves < 1e-3, "{of_halves}");
+    assert!(of_bytes > 0.0 && of_bytes < 1e-2, "{of_bytes}");
+    // 2 layers, K and V, 2 heads of 32, 4 pages of 64 positions; of each vector 30 bytes less.
+    assert_eq!(halves_bytes - bytes_bytes, 2 * 2 * 2 * 4 * 64 * 30);
+}
+
+#[test]
+fn every_set_of_kernels_reads_bytes_alike() {
+    let file = random_model(SHAPE, 11, |_| GgmlType::Q8_0).unwrap();
+    let mut hashes = Vec::new();
+    for kernels in Kernels::available() {
+        let model = Arc::new(Model::load_with(file.clone(), kernels).unwrap());
+        let mut session = Session::with_kv(model, None, KvType::Q8).unwrap();
+        session.eval_tokens(&[1, 2, 3]).unwrap();
+        for token in 0..90 {
+            session.append_token(token).unwrap();
+        }
+        let bits: Vec<u32> = session.logits().iter().map(|x| x.to_bits()).collect();
+        hashes.push(bits);
+    }
+    assert!(hashes.iter().all(|bits| bits == &hashes[0]));
 }

@@ -80,6 +80,7 @@ impl Field {
 }
 
 /// The fields of a block, in file order; none for types that are not woven.
+#[inline]
 fn fields(ty: GgmlType) -> &'static [Field] {
     use Field::{Chunks, FifthBits, Half};
     match ty {
@@ -188,6 +189,8 @@ fn spread(source: &[u8], row: usize, woven: &mut [u8]) {
 }
 
 /// Copies row `row` of the group's block `woven` as a file holds it: the inverse of weaving.
+/// Where the type is a constant, all that is left of it is a copy for each chunk.
+#[inline]
 pub fn unweave_block(ty: GgmlType, woven: &[u8], row: usize, block: &mut [u8]) {
     let mut to = 0;
     for &field in fields(ty) {

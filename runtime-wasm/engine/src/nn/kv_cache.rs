@@ -1,21 +1,26 @@
-//! Keys and values of the positions seen so far, as IEEE halves or in full.
+//! Keys and values of the positions seen so far: as IEEE halves, as bytes, or in full.
 //!
 //! Memory comes in pages of [`PAGE_LEN`] positions, taken when a position
 //! first needs them and kept until the cache is dropped, so a short chat with
 //! a model of a long context stays small. One page is one allocation:
 //!
 //! ```text
-//! page   (layer, K then V, KV head)   u16 or f32, of each
+//! page   (layer, K then V, KV head)   u16, i8 or f32, of each
 //! K      (PAGE_LEN / 16, head_dim, 16)
 //! V      (PAGE_LEN, head_dim)
 //! ```
+//!
+//! Bytes have a scale for each vector, in an allocation of their own: (layer, K
+//! then V, KV head, PAGE_LEN). As in Q8_0 it is a half, and what it stands for
+//! is what quantising divides by.
 //!
 //! so that the positions of one head lie next to one another, which is how
 //! attention reads them. Keys are woven together, as the kernels take them.
 
 use super::memory;
 use crate::error::Result;
-use crate::kernels::{KEY_GROUP, Kernels};
+use crate::kernels::math::round_half_even;
+use crate::kernels::{KEY_GROUP, Kernels, scalar};
 
 /// Positions in a page, a multiple of [`KEY_GROUP`].
 pub const PAGE_LEN: usize = 64;
@@ -37,6 +42,8 @@ pub enum KvType {
     /// IEEE half: two bytes, rounded to 11 bits.
     #[default]
     F16,
+    /// One byte, and a half for each head of a position: little more than half of F16's memory.
+    Q8,
     /// Four bytes, as computed; for comparing an engine with a trainer.
     F32,
 }
@@ -45,6 +52,7 @@ impl KvType {
     const fn bytes(self) -> usize {
         match self {
             Self::F16 => 2,
+            Self::Q8 => 1,
             Self::F32 => 4,
         }
     }
@@ -54,18 +62,21 @@ impl KvType {
 #[derive(Debug)]
 enum Pages {
     F16(Vec<Vec<u16>>),
+    /// With the scales.
+    Q8(Vec<(Vec<i8>, Vec<u16>)>),
     F32(Vec<Vec<f32>>),
 }
 
 impl Pages {
     fn new(ty: KvType, pages_max: usize) -> Result<Self> {
-        fn list<T: Clone + Default>(pages_max: usize) -> Result<Vec<Vec<T>>> {
+        fn list<T: Clone + Default>(pages_max: usize) -> Result<Vec<T>> {
             let mut pages = memory::zeroed(pages_max, "the list of KV pages")?;
             pages.clear();
             Ok(pages)
         }
         Ok(match ty {
             KvType::F16 => Self::F16(list(pages_max)?),
+            KvType::Q8 => Self::Q8(list(pages_max)?),
             KvType::F32 => Self::F32(list(pages_max)?),
         })
     }
@@ -73,14 +84,20 @@ impl Pages {
     fn len(&self) -> usize {
         match self {
             Self::F16(pages) => pages.len(),
+            Self::Q8(pages) => pages.len(),
             Self::F32(pages) => pages.len(),
         }
     }
 
-    fn push(&mut self, elements: usize) -> Result<()> {
+    /// A page of `elements` in vectors of `dim`.
+    fn push(&mut self, elements: usize, dim: usize) -> Result<()> {
         const WHAT: &str = "a page of the KV cache";
         match self {
             Self::F16(pages) => pages.push(memory::zeroed(elements, WHAT)?),
+            Self::Q8(pages) => pages.push((
+                memory::zeroed(elements, WHAT)?,
+                memory::zeroed(elements / dim, WHAT)?,
+            )),
             Self::F32(pages) => pages.push(memory::zeroed(elements, WHAT)?),
         }
         Ok(())
@@ -136,7 +153,7 @@ impl KvCache {
         assert!(len <= self.len_max);
         let page = self.n_layer * 2 * self.n_head_kv * PAGE_LEN * self.head_dim;
         while self.pages.len() * PAGE_LEN < len {
-            self.pages.push(page)?;
+            self.pages.push(page, self.head_dim)?;
         }
         Ok(())
     }
@@ -167,6 +184,19 @@ impl KvCache {
                     (Pages::F16(pages), Side::Value) => {
                         (kernels.f32_to_f16)(x, &mut pages[page][start + row * dim..][..dim]);
                     }
+                    (Pages::Q8(pages), _) => {
+                        let (quants, scales) = &mut pages[page];
+                        let (scale, inverse) = byte_scale(kernels, x);
+                        scales[start / dim + row] = scale;
+                        let bytes = x.iter().map(|&x| to_byte(x, inverse));
+                        if side == Side::Key {
+                            let keys = weave(&mut quants[start..], row, dim);
+                            bytes.zip(keys).for_each(|(x, key)| *key = x);
+                        } else {
+                            let values = &mut quants[start + row * dim..][..dim];
+                            bytes.zip(values).for_each(|(x, value)| *value = x);
+                        }
+                    }
                     (Pages::F32(pages), Side::Key) => {
                         let keys = weave(&mut pages[page][start..], row, dim);
                         x.iter().zip(keys).for_each(|(x, key)| *key = *x);
@@ -194,6 +224,17 @@ impl KvCache {
         let range = start..start + out.len();
         match &self.pages {
             Pages::F16(pages) => (kernels.f16_to_f32)(&pages[page][range], out),
+            Pages::Q8(pages) => {
+                let (quants, scales) = &pages[page];
+                let mut wide = [0.0; PAGE_LEN];
+                let wide = &mut wide[..out.len() / self.head_dim];
+                (kernels.f16_to_f32)(&scales[start / self.head_dim..][..wide.len()], wide);
+                let widen = match side {
+                    Side::Key => kernels.widen_keys,
+                    Side::Value => kernels.widen_values,
+                };
+                widen(&quants[range], wide, self.head_dim, out);
+            }
             Pages::F32(pages) => out.copy_from_slice(&pages[page][range]),
         }
     }
@@ -203,6 +244,7 @@ impl KvCache {
     pub fn memory_bytes(&self) -> usize {
         match &self.pages {
             Pages::F16(pages) => pages.iter().map(|page| 2 * page.len()).sum(),
+            Pages::Q8(pages) => pages.iter().map(|(q, s)| q.len() + 2 * s.len()).sum(),
             Pages::F32(pages) => pages.iter().map(|page| 4 * page.len()).sum(),
         }
     }
@@ -212,4 +254,20 @@ impl KvCache {
 fn weave<T>(keys: &mut [T], row: usize, dim: usize) -> impl Iterator<Item = &mut T> {
     let group = &mut keys[row / KEY_GROUP * KEY_GROUP * dim..][..KEY_GROUP * dim];
     group.iter_mut().skip(row % KEY_GROUP).step_by(KEY_GROUP)
+}
+
+/// The scale of a vector's bytes, a half, and what to multiply the vector with to have them.
+fn byte_scale(kernels: &Kernels, x: &[f32]) -> (u16, f32) {
+    let largest = x
+        .iter()
+        .fold(0.0, |m: f32, &x| m.max(scalar::finite(x).abs()));
+    let (mut half, mut scale) = ([0], [0.0]);
+    (kernels.f32_to_f16)(&[largest / 127.0], &mut half);
+    (kernels.f16_to_f32)(&half, &mut scale);
+    let [scale] = scale;
+    (half[0], if scale > 0.0 { 1.0 / scale } else { 0.0 })
+}
+
+fn to_byte(x: f32, inverse: f32) -> i8 {
+    round_half_even(scalar::finite(x) * inverse).clamp(-127, 127) as i8
 }

@@ -184,3 +184,15 @@ pub(super) fn attention_values(
         }
     }
 }
+
+/// The scalar code, which these features turn into vectors of its own loops.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn widen_keys(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]) {
+    crate::scalar::widen_keys(quants, scales, head_dim, out);
+}
+
+/// See [`widen_keys`].
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn widen_values(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]) {
+    crate::scalar::widen_values(quants, scales, head_dim, out);
+}

@@ -83,6 +83,8 @@ export! {
     axpy_rows = vector::axpy_rows(factors: &[f32], rows: &[f32], y: &mut [f32]);
     attention_scores = attention::attention_scores(keys: &[f32], q: &[f32], scores: &mut [f32], stride: usize, head_dim: usize);
     attention_values = attention::attention_values(values: &[f32], scores: &[f32], stride: usize, head_dim: usize, out: &mut [f32]);
+    widen_keys = attention::widen_keys(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]);
+    widen_values = attention::widen_values(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]);
     rms_norm = vector::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
     rope = vector::rope(x: &mut [f32], cos: &[f32], sin: &[f32]);
     softmax = vector::softmax(x: &mut [f32]);

@@ -196,3 +196,15 @@ pub(super) fn attention_values(
         r += together;
     }
 }
+
+/// The scalar code, which these features turn into vectors of its own loops.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn widen_keys(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]) {
+    crate::scalar::widen_keys(quants, scales, head_dim, out);
+}
+
+/// See [`widen_keys`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn widen_values(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]) {
+    crate::scalar::widen_values(quants, scales, head_dim, out);
+}

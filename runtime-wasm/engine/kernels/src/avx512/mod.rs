@@ -54,6 +54,8 @@ impl Avx512 {
             q6_k: product!(ProductQ8K, matvec_q6k_q8k, matmul_q6k_q8k),
             attention_scores,
             attention_values,
+            widen_keys,
+            widen_values,
             softmax,
             silu_mul,
             f16_to_f32,
@@ -92,6 +94,8 @@ export! {
     matmul_q6k_q8k = woven::matmul::<block_k::Q6K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
     attention_scores = attention::attention_scores(keys: &[f32], q: &[f32], scores: &mut [f32], stride: usize, head_dim: usize);
     attention_values = attention::attention_values(values: &[f32], scores: &[f32], stride: usize, head_dim: usize, out: &mut [f32]);
+    widen_keys = attention::widen_keys(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]);
+    widen_values = attention::widen_values(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]);
     softmax = vector::softmax(x: &mut [f32]);
     silu_mul = vector::silu_mul(gate: &mut [f32], up: &[f32]);
     f16_to_f32 = vector::f16_to_f32(x: &[u16], out: &mut [f32]);

@@ -49,3 +49,33 @@ pub fn attention_values(
         axpy_rows(&scores[..positions], values, out);
     }
 }
+
+/// Keys of 8 bits as `f32`, `out[..][t] = quants[..][t] * scales[t]`: `quants` and `out`
+/// (T / 16, head_dim, 16) woven, `scales` (T).
+#[inline(always)]
+pub fn widen_keys(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]) {
+    assert!(quants.len() == out.len() && scales.len() * head_dim == out.len() && head_dim > 0);
+    let groups = quants.chunks_exact(head_dim * KEY_GROUP);
+    let groups = groups.zip(out.chunks_exact_mut(head_dim * KEY_GROUP));
+    for ((quants, out), scales) in groups.zip(scales.as_chunks::<KEY_GROUP>().0) {
+        let elements = quants.as_chunks::<KEY_GROUP>().0;
+        for (quants, out) in elements.iter().zip(out.as_chunks_mut::<KEY_GROUP>().0) {
+            for ((y, &q), scale) in out.iter_mut().zip(quants).zip(scales) {
+                *y = f32::from(q) * scale;
+            }
+        }
+    }
+}
+
+/// Values of 8 bits as `f32`, `out[t] = quants[t] * scales[t]`: `quants` and `out` (T, head_dim),
+/// `scales` (T).
+#[inline(always)]
+pub fn widen_values(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]) {
+    assert!(quants.len() == out.len() && scales.len() * head_dim == out.len() && head_dim > 0);
+    let vectors = quants.chunks_exact(head_dim).zip(scales);
+    for ((quants, scale), out) in vectors.zip(out.chunks_exact_mut(head_dim)) {
+        for (y, &q) in out.iter_mut().zip(quants) {
+            *y = f32::from(q) * scale;
+        }
+    }
+}

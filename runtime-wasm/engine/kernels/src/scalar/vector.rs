@@ -91,17 +91,22 @@ pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
 /// The largest finite half.
 pub const F16_MAX: f32 = 65504.0;
 
+/// `x`, at most the largest half, and 0 for NaN.
+#[must_use]
+pub fn finite(x: f32) -> f32 {
+    if x.is_nan() {
+        0.0
+    } else {
+        x.clamp(-F16_MAX, F16_MAX)
+    }
+}
+
 /// `x` as IEEE halves, nearest even. Values past the largest half become it,
 /// and NaN becomes 0, so that what is stored is always finite.
 pub fn f32_to_f16(x: &[f32], out: &mut [u16]) {
     assert_eq!(x.len(), out.len());
     for (y, &x) in out.iter_mut().zip(x) {
-        let finite = if x.is_nan() {
-            0.0
-        } else {
-            x.clamp(-F16_MAX, F16_MAX)
-        };
-        *y = half::f16::from_f32(finite).to_bits();
+        *y = half::f16::from_f32(finite(x)).to_bits();
     }
 }
 

@@ -22,6 +22,7 @@ mod woven;
 use super::dispatch::{Kernels, kernels};
 use super::{Q8, Q8K, Weights};
 
+use super::scalar::{widen_keys, widen_values};
 use attention::{attention_scores, attention_values};
 use float::{dot, dot_rows};
 use quantize::{quantize_q8, quantize_q8k};
