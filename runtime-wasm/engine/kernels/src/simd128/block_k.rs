@@ -309,12 +309,10 @@ unsafe fn weights_q6k(packed: *const u8, bits: *const u8, pair: usize) -> [v128;
     let (nibble, two) = (u8x16_splat(15), u8x16_splat(0x30));
     // SAFETY: the caller's promise.
     let (packed, bits) = unsafe { (v128_load(packed.cast()), v128_load(bits.cast())) };
-    // Bits 2 pair of each byte at 4, and two pairs of bits higher up.
-    let (low, upper) = if pair == 0 {
-        (u16x8_shl(bits, 4), bits)
-    } else {
-        (u16x8_shl(bits, 2), u16x8_shr(bits, 2))
-    };
+    // Bits 2 pair of each byte at 4, and two pairs of bits higher up. By a number and not by a
+    // choice between two shifts, which LLVM would make a shift of each lane by itself.
+    let down = 2 * pair as u32;
+    let (low, upper) = (u16x8_shl(bits, 4 - down), u16x8_shr(bits, down));
     [
         v128_or(v128_and(packed, nibble), v128_and(low, two)),
         v128_or(v128_and(u16x8_shr(packed, 4), nibble), v128_and(upper, two)),
