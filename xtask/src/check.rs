@@ -39,6 +39,7 @@ pub fn clippy_wasm(project: &Project) -> Result<()> {
     tools::ensure_wasm_target(project)?;
     for features in [wasm::Features::Simd128, wasm::Features::Relaxed] {
         let mut clippy = wasm::command(project, "clippy", features);
+        clippy.args(["--profile", "wasm"]);
         for member in WASM_MEMBERS {
             clippy.args(["--package", member]);
         }
@@ -46,6 +47,7 @@ pub fn clippy_wasm(project: &Project) -> Result<()> {
     }
     let features = wasm::Features::Webgpu;
     let mut clippy = wasm::command(project, "clippy", features);
+    clippy.args(["--profile", "wasm"]);
     clippy.args(["--package", "meetara-browser", "--package", "meetara-gpu"]);
     clippy.args(features.cargo_features());
     run_command(clippy.args(["--", "-D", "warnings"]))

@@ -96,12 +96,36 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=2048))]
     pub adapters_max_mib: u32,
 
+    /// Most memory that one conversation may add to its model's, in MiB
+    #[arg(long, env = "MEETARA_CONVERSATION_MAX_MIB", default_value_t = 512, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub conversation_max_mib: u32,
+
     /// Longest time that loading, or one step of a reply, may take, in milliseconds
     #[arg(long, env = "MEETARA_CALL_MAX_MS", default_value_t = 60_000, value_name = "MS",
           value_parser = clap::value_parser!(u32).range(1..=3_600_000))]
     pub call_max_ms: u32,
 
-    /// Requests that may wait for one model; beyond them the answer is 503
+    /// Threads that run the engine, for all models; 0 takes as many as there are CPUs
+    #[arg(long, env = "MEETARA_THREADS", default_value_t = 0, value_name = "N")]
+    pub threads: u16,
+
+    /// Requests for one model that are served side by side, a token each in turn
+    #[arg(long, env = "MEETARA_ACTIVE_MAX", default_value_t = 64, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub active_max: u16,
+
+    /// Most memory that conversations with one model take while they wait for what follows, in
+    /// MiB; those that wait longest are forgotten, and read again when they go on
+    #[arg(
+        long,
+        env = "MEETARA_KEPT_MAX_MIB",
+        default_value_t = 512,
+        value_name = "MIB"
+    )]
+    pub kept_max_mib: u32,
+
+    /// Requests that may wait for one model beyond these; after them the answer is 503
     #[arg(long, env = "MEETARA_QUEUE_MAX", default_value_t = 16, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub queue_max: u16,

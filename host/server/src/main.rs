@@ -1,23 +1,11 @@
-//! Serves the sandboxed engine over HTTP.
-//!
-//! Two servers share one process: the page (port 2025) and OpenAI's REST dialect (port 8766).
-//! Models run inside wasmtime and never in this program, which does not link the engine; see
-//! `sandbox` for the limits of an instance, `models` for its worker, `http` for who may call.
-//!
-//! Standard output has one line for each server, `web http://ADDRESS` and `rest http://ADDRESS`,
-//! written when it accepts connections. Logs go to standard error and hold counts, times, ids of
-//! models and codes of errors, never a word of a conversation.
+//! The program `meetara-host`; see the library for what it is made of.
 
 #![deny(unsafe_code)]
-
-mod config;
-mod http;
-mod models;
-mod sandbox;
 
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,9 +16,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use config::Config;
-use models::{Registry, WorkerConfig};
-use sandbox::{Limits, Sandbox};
+use meetara_host::config::Config;
+use meetara_host::models::{Registry, WorkerConfig};
+use meetara_host::sandbox::{Limits, Sandbox};
+use meetara_host::{http, models, sandbox};
 
 fn main() -> anyhow::Result<()> {
     let config = Config::parse();
@@ -42,7 +31,7 @@ fn main() -> anyhow::Result<()> {
         )
         .init();
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2) // HTTP only: every model has a thread of its own.
+        .worker_threads(2) // HTTP only: the engine has threads of its own.
         .enable_all()
         .build()
         .context("the network runtime could not start")?
@@ -108,6 +97,7 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
     let component = sandbox::find(config.component.as_deref())?;
     let limits = Limits {
         memory_bytes_max: usize::try_from(u64::from(config.memory_max_mib) << 20)?,
+        conversation_bytes_max: usize::try_from(u64::from(config.conversation_max_mib) << 20)?,
         call_max: Duration::from_millis(config.call_max_ms.into()),
     };
     let sandbox = Arc::new(Sandbox::open(&component, limits)?);
@@ -118,13 +108,20 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
             config.models.display()
         );
     }
+    let threads = match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+        threads => threads.into(),
+    };
     let workers = WorkerConfig {
+        threads,
+        active_max: config.active_max.into(),
+        kept_bytes_max: usize::try_from(u64::from(config.kept_max_mib) << 20)?,
         queue_max: config.queue_max.into(),
         context_max: config.context_max,
         adapter_bytes_max: config.adapters_max_mib.saturating_mul(1 << 20),
         idle: (config.idle_s != 0).then(|| Duration::from_secs(config.idle_s.into())),
     };
-    Ok(Registry::new(&config.models, found, sandbox, workers))
+    Registry::new(&config.models, found, sandbox, workers).context("a thread could not start")
 }
 
 async fn bind(config: &Config, port: u16, flag: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

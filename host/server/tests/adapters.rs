@@ -217,7 +217,7 @@ async fn sixty_two_are_listed_and_those_that_fit_stay() {
     let names: Vec<String> = (0..62).map(|n| format!("domain{n:02}.gguf")).collect();
     let mut files: Vec<(&str, &[u8])> = vec![("tiny.gguf", &base)];
     files.extend(names.iter().map(|name| (name.as_str(), all.as_slice())));
-    // Each takes about 51 kB.
+    // Each takes about 110 kB: 51, and the pages that the engine wrote to while it read them.
     let host = Host::start(&files, &["--adapters-max-mib", "1"]);
     let list: Value = host.get("/v1/models").send().await.json().await;
     assert_eq!(list["data"].as_array().unwrap().len(), 63);
@@ -234,7 +234,7 @@ async fn sixty_two_are_listed_and_those_that_fit_stay() {
     };
     let held = resident(&listed(&host).await);
     let count = held.iter().filter(|&&held| held).count();
-    assert!((10..30).contains(&count), "{count} are resident");
+    assert!((6..15).contains(&count), "{count} are resident");
     assert!(held[62 - count..].iter().all(|&held| held), "the last used");
     // The first was dropped, and comes from disk again.
     assert_eq!(

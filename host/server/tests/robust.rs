@@ -54,7 +54,10 @@ async fn a_client_that_goes_away_mid_reply_frees_the_model() {
 #[tokio::test]
 async fn a_full_queue_is_said_and_other_models_go_on() {
     let models: [(&str, &[u8]); 2] = [("endless.gguf", &endless()), ("tiny.gguf", &tiny())];
-    let host = Host::start(&models, &[ENDLESS_FLAGS, &["--queue-max", "1"]].concat());
+    let host = Host::start(
+        &models,
+        &[ENDLESS_FLAGS, &["--active-max", "1", "--queue-max", "1"]].concat(),
+    );
     let running = host.post(&endless_request(true)).send().await;
     let waiting = host.post(&endless_request(true)).send();
     let refused = async {

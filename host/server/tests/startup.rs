@@ -106,7 +106,7 @@ fn a_component_that_is_missing_or_foreign_is_named_with_the_command_that_builds_
     for (bytes, words) in [
         (&b"\0asm\x01\0\0\0"[..], "is not the one for this host"),
         (import, "imports a.b"),
-        (b"text", "does not compile"),
+        (b"text", "is not the sandboxed engine"),
     ] {
         std::fs::write(&foreign, bytes).unwrap();
         let said = refused(&models, &foreign, &[]);

@@ -36,15 +36,24 @@ impl Features {
     }
 }
 
-/// `cargo build --profile wasm -p <package>`; returns the path of the `.wasm` file.
+/// What is sent to browsers and to Cloudflare must be small; what servers run need only be fast.
+fn profile(package: &str) -> &'static str {
+    match package {
+        "meetara-component" => "component",
+        _ => "wasm",
+    }
+}
+
+/// `cargo build -p <package>` in its profile; returns the path of the `.wasm` file.
 pub fn build(project: &Project, package: &str, features: Features) -> Result<PathBuf> {
-    run(command(project, "build", features)
-        .args(["--package", package])
-        .args(features.cargo_features()))?;
+    let profile = profile(package);
+    let mut cargo = command(project, "build", features);
+    cargo.args(["--profile", profile, "--package", package]);
+    run(cargo.args(features.cargo_features()))?;
     let target = target_dir(project, features);
     let file = target
         .join(WASM_TARGET)
-        .join("wasm")
+        .join(profile)
         .join(format!("{}.wasm", package.replace('-', "_")));
     ensure!(
         file.is_file(),
@@ -54,11 +63,11 @@ pub fn build(project: &Project, package: &str, features: Features) -> Result<Pat
     Ok(file)
 }
 
-/// `cargo <what>` for WebAssembly: profile, target, flags and target folder of a variant.
+/// `cargo <what>` for WebAssembly: target, flags and target folder of a variant.
 pub fn command(project: &Project, what: &str, features: Features) -> Command {
     let mut cargo = cargo_command(project);
     cargo
-        .args([what, "--profile", "wasm", "--target", WASM_TARGET])
+        .args([what, "--target", WASM_TARGET])
         .env("CARGO_TARGET_DIR", target_dir(project, features))
         .env_remove("RUSTFLAGS")
         // Unlike RUSTFLAGS, this form allows spaces in paths.

@@ -1,18 +1,24 @@
 //! The models that are served: found once at the start, loaded when first asked for.
 //!
-//! Every model has an id, a worker thread and an instance of its own. An id is `meetara:` and
+//! Every model has an id, the images that its conversations spring from, and a queue; the threads of
+//! the scheduler serve all. An id is `meetara:` and
 //! the file's name in small letters without `meetara-`, quantisation and `.gguf`, everything but
 //! letters, digits, `.`, `_` and `-` replaced by `-`: `meetara-pocket-q4_k_m.gguf` is
 //! `meetara:pocket`. If a second file gives the same id, its whole name is taken, then its folders
 //! too. So ids depend on names in the folder alone, and stay the same from start to start.
 
 mod adapters;
+mod conversation;
+mod images;
+mod pool;
 mod queue;
+mod running;
 mod scan;
-mod worker;
+mod scheduler;
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use meetara_api::{
@@ -26,7 +32,10 @@ use tokio::sync::watch;
 
 use crate::sandbox::{Sandbox, hex};
 use adapters::Adapters;
+use pool::Pool;
 use queue::{Pushed, Queue};
+use running::{Running, Shared};
+use scheduler::Scheduler;
 
 pub use adapters::{Adapter, Mix};
 pub use scan::{Found, Scanned, scan};
@@ -34,11 +43,17 @@ pub use scan::{Found, Scanned, scan};
 /// What every id begins with.
 pub const ID_PREFIX: &str = "meetara:";
 
-/// How the workers behave.
+/// How requests are served.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerConfig {
-    /// Requests that may wait.
+    /// Threads that run the engine, for all models.
+    pub threads: usize,
+    /// Requests of one model that are served side by side.
+    pub active_max: usize,
+    /// Requests that may wait beyond these.
     pub queue_max: usize,
+    /// Bytes that the conversations of one model may take while nobody talks in them.
+    pub kept_bytes_max: usize,
     /// The most tokens of a conversation; 0 lets the engine choose.
     pub context_max: u32,
     /// The most bytes that the adapters over one model take together.
@@ -112,7 +127,8 @@ pub enum State {
     Loading,
     /// In memory.
     Ready {
-        /// The sandbox's memory in bytes: engine, weights and KV cache.
+        /// The sandboxes' memory in bytes: engine and weights, which all conversations share, and
+        /// what those take that are kept.
         memory_bytes: usize,
         /// The most tokens of a conversation, prompt and reply together.
         context_max: u32,
@@ -141,12 +157,14 @@ pub struct Model {
     state: Mutex<State>,
     /// Keys of the adapters in its sandbox.
     resident: Mutex<Vec<String>>,
-    /// What waits for its worker.
+    /// What it has in memory.
+    pool: Pool,
+    /// Its requests.
     queue: Queue,
 }
 
 impl Model {
-    fn new(found: Found, sandbox: &Sandbox, queue_max: usize) -> Self {
+    fn new(found: Found, sandbox: &Sandbox, config: &WorkerConfig) -> Self {
         let Found {
             id,
             path,
@@ -166,7 +184,8 @@ impl Model {
             fingerprint: format!("fp_{fingerprint}"),
             state: Mutex::new(fault.map_or(State::Idle, |reason| State::Failed { reason })),
             resident: Mutex::default(),
-            queue: Queue::new(queue_max),
+            pool: Pool::new(),
+            queue: Queue::new(config.active_max, config.queue_max),
         }
     }
 
@@ -177,6 +196,25 @@ impl Model {
 
     fn set_state(&self, state: State) {
         *lock(&self.state) = state;
+    }
+
+    /// Brings the state in line with what is in memory, if anything is.
+    fn update(&self) {
+        if let Some((memory_bytes, context_max)) = self.pool.memory() {
+            self.set_state(State::Ready {
+                memory_bytes,
+                context_max,
+            });
+        }
+    }
+
+    /// Gives the memory back if nothing was asked for so long.
+    fn release(&self, idle: Duration) {
+        if self.queue.is_idle() && self.pool.release(idle) {
+            tracing::info!(model = self.id, "unused; its memory is given back");
+            lock(&self.resident).clear();
+            self.set_state(State::Idle);
+        }
     }
 }
 
@@ -190,27 +228,39 @@ pub struct ModelHealth<'a> {
     state: State,
 }
 
-/// All models and what their workers share.
+/// All models and what their requests share.
 pub struct Registry {
     models: Vec<Arc<Model>>,
     adapters: Adapters,
-    sandbox: Arc<Sandbox>,
-    config: WorkerConfig,
-    stop: watch::Sender<bool>,
+    shared: Arc<Shared>,
 }
 
 impl Registry {
-    /// Wraps what [`scan`] found.
-    pub fn new(folder: &Path, found: Scanned, sandbox: Arc<Sandbox>, config: WorkerConfig) -> Self {
-        let model = |found| Arc::new(Model::new(found, &sandbox, config.queue_max));
+    /// Wraps what [`scan`] found, and starts the threads.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn new(
+        folder: &Path,
+        found: Scanned,
+        sandbox: Arc<Sandbox>,
+        config: WorkerConfig,
+    ) -> io::Result<Self> {
+        let model = |found| Arc::new(Model::new(found, &sandbox, &config));
         let models: Vec<_> = found.models.into_iter().map(model).collect();
-        Self {
+        if let Some(idle) = config.idle {
+            release_unused(&models, idle)?;
+        }
+        Ok(Self {
             adapters: Adapters::new(folder, found.adapters, &models),
             models,
-            sandbox,
-            config,
-            stop: watch::Sender::new(false),
-        }
+            shared: Arc::new(Shared {
+                sandbox,
+                config,
+                stop: watch::Sender::new(false),
+                scheduler: Scheduler::start(config.threads)?,
+            }),
+        })
     }
 
     /// The models that can be asked, in the order of their ids.
@@ -302,7 +352,7 @@ impl Registry {
             .collect()
     }
 
-    /// Hands `job` to the model's worker. Dropping the receiver cancels it within one step.
+    /// Has `job` served. Dropping the receiver cancels it within one step.
     ///
     /// # Errors
     /// 503 when too many requests wait already.
@@ -315,35 +365,39 @@ impl Registry {
         let (events, receiver) = unbounded_channel();
         match model.queue.push((job, events)) {
             Pushed::Waits => Ok(receiver),
-            Pushed::NeedsWorker => self.spawn(model).map(|()| receiver),
+            Pushed::Starts((job, events)) => {
+                let running = Running::new(&self.shared, model, job, events);
+                self.shared.scheduler.push(running);
+                Ok(receiver)
+            }
             Pushed::Full => Err(ApiError::overloaded(
                 "Too many requests are waiting for this model. Try again later.",
             )),
         }
     }
 
-    fn spawn(&self, model: &Arc<Model>) -> Result<(), ApiError> {
-        let worker = worker::Worker::new(
-            Arc::clone(&self.sandbox),
-            Arc::clone(model),
-            self.config,
-            self.stop.subscribe(),
-        );
-        std::thread::Builder::new()
-            .name(model.id.clone())
-            .spawn(move || worker.run())
-            .map(drop)
-            .map_err(|e| {
-                model.queue.abandon();
-                tracing::error!("no thread for {}: {e}", model.id);
-                ApiError::overloaded("The server has no thread left for this model.")
-            })
-    }
-
     /// Ends every reply in progress, and every one that waits, with an error.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.shared.stop.send_replace(true);
     }
+}
+
+/// Starts the thread that has unused models give their memory back.
+fn release_unused(models: &[Arc<Model>], idle: Duration) -> io::Result<()> {
+    let models: Vec<_> = models.iter().map(Arc::downgrade).collect();
+    let pause = (idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(10));
+    let release = move || {
+        loop {
+            std::thread::sleep(pause);
+            let mut alive = models.iter().filter_map(Weak::upgrade).peekable();
+            if alive.peek().is_none() {
+                return;
+            }
+            alive.for_each(|model| model.release(idle));
+        }
+    };
+    let thread = std::thread::Builder::new().name("unused models".to_owned());
+    thread.spawn(release).map(drop)
 }
 
 /// A poisoned lock guards whole values only, which stay valid.

@@ -1,11 +1,10 @@
-//! The requests that wait for one model.
+//! The requests of one model: those that are served, and those that wait.
 //!
-//! Bounded; a request whose client has gone away makes room at once, so that clients which give
+//! Both bounded; a request whose client has gone away makes room at once, so that clients which give
 //! up and try again cannot lock the others out.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Mutex;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -15,12 +14,11 @@ use super::{Event, Job, lock};
 pub(super) type Queued = (Job, UnboundedSender<Event>);
 
 /// What became of a request.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
-    /// It waits, and somebody attends to the queue.
+    /// It is to be served now, beside the others.
+    Starts(Queued),
+    /// It waits for one of the others to end.
     Waits,
-    /// It waits, and the caller must start a worker.
-    NeedsWorker,
     /// It was refused: too many wait already.
     Full,
 }
@@ -28,62 +26,53 @@ pub(super) enum Pushed {
 /// The queue of one model.
 pub(super) struct Queue {
     inner: Mutex<Inner>,
-    pushed: Condvar,
-    len_max: usize,
+    active_max: usize,
+    waiting_max: usize,
 }
 
 #[derive(Default)]
 struct Inner {
-    jobs: VecDeque<Queued>,
-    has_worker: bool,
+    waiting: VecDeque<Queued>,
+    active: usize,
 }
 
 impl Queue {
-    /// An empty queue for at most `len_max` requests.
-    pub(super) fn new(len_max: usize) -> Self {
+    /// An empty queue: at most `active_max` requests side by side, and `waiting_max` more wait.
+    pub(super) fn new(active_max: usize, waiting_max: usize) -> Self {
         Self {
             inner: Mutex::default(),
-            pushed: Condvar::new(),
-            len_max,
+            active_max,
+            waiting_max,
         }
     }
 
     pub(super) fn push(&self, queued: Queued) -> Pushed {
         let mut inner = lock(&self.inner);
-        inner.jobs.retain(|(_, events)| !events.is_closed());
-        if inner.jobs.len() >= self.len_max {
+        if inner.active < self.active_max {
+            inner.active += 1;
+            return Pushed::Starts(queued);
+        }
+        inner.waiting.retain(|(_, events)| !events.is_closed());
+        if inner.waiting.len() >= self.waiting_max {
             return Pushed::Full;
         }
-        inner.jobs.push_back(queued);
-        self.pushed.notify_one();
-        if std::mem::replace(&mut inner.has_worker, true) {
-            Pushed::Waits
-        } else {
-            Pushed::NeedsWorker
+        inner.waiting.push_back(queued);
+        Pushed::Waits
+    }
+
+    /// To be called when a request that was started has ended: the one that takes its place.
+    pub(super) fn next(&self) -> Option<Queued> {
+        let mut inner = lock(&self.inner);
+        let next = inner.waiting.pop_front();
+        if next.is_none() {
+            inner.active = inner.active.saturating_sub(1);
         }
+        next
     }
 
-    /// The next request; `None` when there was none for as long as `idle`.
-    pub(super) fn take(&self, idle: Option<Duration>) -> Option<Queued> {
-        let inner = lock(&self.inner);
-        let is_empty = |inner: &mut Inner| inner.jobs.is_empty();
-        let mut inner = match idle {
-            Some(idle) => {
-                let waited = self.pushed.wait_timeout_while(inner, idle, is_empty);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => {
-                let waited = self.pushed.wait_while(inner, is_empty);
-                waited.unwrap_or_else(PoisonError::into_inner)
-            }
-        };
-        inner.jobs.pop_front()
-    }
-
-    /// Says that nobody attends any more. Whoever waits learns it by the loss of the sender,
-    /// and the next request gets a new worker.
-    pub(super) fn abandon(&self) {
-        *lock(&self.inner) = Inner::default();
+    /// Whether no request is served.
+    pub(super) fn is_idle(&self) -> bool {
+        lock(&self.inner).active == 0
     }
 }
 
@@ -95,35 +84,26 @@ mod tests {
 
     fn job() -> Job {
         Job {
-            task: Task::Embed(Vec::new()),
+            task: Task::Load,
             adapters: Vec::new(),
         }
     }
 
     #[test]
     fn a_client_that_is_gone_makes_room() {
-        let queue = Queue::new(2);
-        let (first, first_events) = unbounded_channel();
-        let (second, _second_events) = unbounded_channel();
+        let queue = Queue::new(1, 2);
+        let (first, _first_events) = unbounded_channel();
+        let (second, second_events) = unbounded_channel();
         let (third, _third_events) = unbounded_channel();
-        assert_eq!(queue.push((job(), first)), Pushed::NeedsWorker);
-        assert_eq!(queue.push((job(), second)), Pushed::Waits);
-        assert_eq!(queue.push((job(), third.clone())), Pushed::Full);
-        drop(first_events);
-        assert_eq!(queue.push((job(), third)), Pushed::Waits);
-        let moment = Some(Duration::from_millis(1));
-        assert!(queue.take(moment).is_some() && queue.take(moment).is_some());
-        assert!(queue.take(moment).is_none());
-    }
-
-    #[tokio::test]
-    async fn those_who_wait_learn_that_the_worker_is_gone() {
-        let queue = Queue::new(2);
-        let (sender, mut events) = unbounded_channel();
-        assert_eq!(queue.push((job(), sender)), Pushed::NeedsWorker);
-        queue.abandon();
-        assert!(events.recv().await.is_none());
-        let (sender, _events) = unbounded_channel();
-        assert_eq!(queue.push((job(), sender)), Pushed::NeedsWorker);
+        assert!(matches!(queue.push((job(), first)), Pushed::Starts(_)));
+        assert!(matches!(queue.push((job(), second)), Pushed::Waits));
+        assert!(matches!(queue.push((job(), third.clone())), Pushed::Waits));
+        assert!(matches!(queue.push((job(), third.clone())), Pushed::Full));
+        drop(second_events);
+        assert!(matches!(queue.push((job(), third.clone())), Pushed::Waits));
+        // Two wait, and each takes the place of the one before.
+        assert!(queue.next().is_some() && queue.next().is_some() && !queue.is_idle());
+        assert!(queue.next().is_none() && queue.is_idle());
+        assert!(matches!(queue.push((job(), third)), Pushed::Starts(_)));
     }
 }

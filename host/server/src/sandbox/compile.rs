@@ -4,10 +4,10 @@
 //! `meetara_component.<key>.cwasm`:
 //!
 //! ```text
-//! magic      8 bytes  "MTCWASM1"
+//! magic      8 bytes  "MTCWASM2"
 //! key       32 bytes  SHA-256 of the component, wasmtime's version and its settings
 //! checksum  32 bytes  SHA-256 of the code
-//! code                what wasmtime serialised
+//! code                what wasmtime serialised, of the component without its data (see `split`)
 //! ```
 //!
 //! wasmtime checks that such code fits its version and settings, but not that it is undamaged,
@@ -25,11 +25,12 @@ use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module};
 
 use super::SandboxError;
+use super::split::{Split, split};
 
 /// The name of the component's file.
 pub const COMPONENT_FILE: &str = "meetara_component.wasm";
 
-const MAGIC: &[u8; 8] = b"MTCWASM1";
+const MAGIC: &[u8; 8] = b"MTCWASM2";
 const HEADER_BYTES: usize = MAGIC.len() + 32 + 32;
 
 /// Where the component is: `named` if given, else the first place where there is one.
@@ -66,8 +67,18 @@ fn places() -> Vec<PathBuf> {
     places
 }
 
-/// The compiled component and the fingerprint of its source.
-pub(super) fn open(engine: &Engine, path: &Path) -> Result<(Module, String), SandboxError> {
+/// A component that was opened.
+pub(super) struct Opened {
+    /// Its code.
+    pub(super) module: Module,
+    /// The memory that a new instance has, whole pages.
+    pub(super) memory: Vec<u8>,
+    /// Of its source.
+    pub(super) fingerprint: String,
+}
+
+/// Compiles the component at `path`, or takes its code from the cache.
+pub(super) fn open(engine: &Engine, path: &Path) -> Result<Opened, SandboxError> {
     let began = Instant::now();
     let wasm = fs::read(path).map_err(|source| SandboxError::File {
         path: path.to_owned(),
@@ -75,12 +86,23 @@ pub(super) fn open(engine: &Engine, path: &Path) -> Result<(Module, String), San
     })?;
     let fingerprint = hex(&Sha256::digest(&wasm)[..8]);
     let key = key(engine, &wasm);
+    let Split { code, memory } = split(&wasm).map_err(|e| {
+        SandboxError::Component(format!(
+            "{} is not the sandboxed engine: {e}; build it with `cargo xtask wasm`",
+            path.display()
+        ))
+    })?;
+    let opened = |module| Opened {
+        module,
+        memory,
+        fingerprint,
+    };
     let cache = path.with_extension(format!("{}.cwasm", hex(&key[..8])));
 
     if let Some(module) = read(engine, &cache, &key) {
         let open_ms = began.elapsed().as_millis();
         tracing::info!(open_ms, "took the compiled engine from {}", cache.display());
-        return Ok((module, fingerprint));
+        return Ok(opened(module));
     }
     let compile_error = |e: wasmtime::Error| {
         SandboxError::Component(format!(
@@ -88,7 +110,7 @@ pub(super) fn open(engine: &Engine, path: &Path) -> Result<(Module, String), San
             path.display()
         ))
     };
-    let module = Module::from_binary(engine, &wasm).map_err(compile_error)?;
+    let module = Module::from_binary(engine, &code).map_err(compile_error)?;
     let compile_ms = began.elapsed().as_millis();
     match module
         .serialize()
@@ -102,7 +124,7 @@ pub(super) fn open(engine: &Engine, path: &Path) -> Result<(Module, String), San
             cache.display()
         ),
     }
-    Ok((module, fingerprint))
+    Ok(opened(module))
 }
 
 /// Says for which component, wasmtime and settings compiled code is.

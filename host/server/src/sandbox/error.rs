@@ -34,6 +34,20 @@ pub enum SandboxError {
         /// The limit.
         mib: usize,
     },
+    /// A conversation asked for more memory than it may have.
+    #[error(
+        "the conversation needs more memory than it may take ({mib} MiB); shorten it, or raise --conversation-max-mib"
+    )]
+    Conversation {
+        /// The limit.
+        mib: usize,
+    },
+    /// Nobody wanted the result of a call any more, and it was stopped.
+    #[error("the request was given up")]
+    Abandoned,
+    /// The system has no memory for an image.
+    #[error("there is no memory for another sandbox: {0}")]
+    Image(std::io::Error),
     /// A fault of the engine.
     #[error("the engine stopped at a fault of its own ({0}); please report it with the model file")]
     Trap(String),
@@ -56,7 +70,11 @@ impl SandboxError {
     /// Whether another try may succeed: memory and time depend on what else the machine does.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Time { .. } | Self::Memory { .. } => true,
+            Self::Time { .. }
+            | Self::Memory { .. }
+            | Self::Conversation { .. }
+            | Self::Abandoned
+            | Self::Image(_) => true,
             Self::Engine { code, .. } => code == "out_of_memory",
             _ => false,
         }
@@ -66,7 +84,9 @@ impl SandboxError {
     pub fn to_api(&self) -> ApiError {
         match self {
             Self::Engine { code, message } => ApiError::from_engine(code, message),
-            Self::Memory { .. } => ApiError::overloaded(self.to_string()),
+            Self::Memory { .. } | Self::Conversation { .. } | Self::Image(_) | Self::Abandoned => {
+                ApiError::overloaded(self.to_string())
+            }
             // A client has no use for paths of the server.
             Self::File { source, .. } => {
                 ApiError::model_unavailable(format!("The model's file cannot be read: {source}."))

@@ -5,59 +5,20 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wasmtime::{
-    ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc, WasmParams,
-    WasmResults,
-};
+use wasmtime::{Store, Trap, TypedFunc, WasmParams, WasmResults};
 
+use super::guest::{self, Abandoned, Guest, Stopped};
+use super::image::Image;
 use super::wire::{
     ABI_VERSION, Choose, Chosen, Embed, Embedded, Failure, Inspected, Loaded, NeedMore, Opened,
     Start, Started, Stepped,
 };
-use super::{Limits, Sandbox, SandboxError};
-
-/// What one instance may take, and whether it asked for more.
-struct Guest {
-    limits: StoreLimits,
-    memory_refused: bool,
-}
-
-impl ResourceLimiter for Guest {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let granted = self.limits.memory_growing(current, desired, maximum)?;
-        self.memory_refused |= !granted;
-        Ok(granted)
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        self.limits.table_growing(current, desired, maximum)
-    }
-
-    fn instances(&self) -> usize {
-        self.limits.instances()
-    }
-
-    fn tables(&self) -> usize {
-        self.limits.tables()
-    }
-
-    fn memories(&self) -> usize {
-        self.limits.memories()
-    }
-}
+use super::{Limits, Sandbox, SandboxError, memory};
 
 /// An address or a length inside the guest.
 type Address = u32;
@@ -89,21 +50,17 @@ impl Instance {
     /// # Errors
     /// When the component is not the engine that this host knows.
     pub fn new(sandbox: &Sandbox) -> Result<Self, SandboxError> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(sandbox.limits.memory_bytes_max)
-            .table_elements(100_000)
-            .instances(1)
-            .tables(2)
-            .memories(1)
-            .build();
-        let guest = Guest {
-            limits,
-            memory_refused: false,
-        };
-        let mut store = Store::new(&sandbox.engine, guest);
-        store.limiter(|guest| guest);
-        store.set_epoch_deadline(sandbox.limits.epochs());
-        let instance = wasmtime::Instance::new(&mut store, &sandbox.module, &[])
+        Self::spring(sandbox, &sandbox.blank)
+    }
+
+    /// An instance in the state of the one that `image` was taken of.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub fn spring(sandbox: &Sandbox, image: &Arc<Image>) -> Result<Self, SandboxError> {
+        let mut store = guest::store(sandbox, image);
+        let instantiate = || wasmtime::Instance::new(&mut store, &sandbox.module, &[]);
+        let instance = memory::from_image(image, instantiate)
             .map_err(|e| SandboxError::Component(format!("the component does not start: {e:#}")))?;
 
         let version = function::<(), i32>(&instance, &mut store, "meetara_abi_version")?;
@@ -135,6 +92,25 @@ impl Instance {
                 "it speaks version {other} of the ABI, not {ABI_VERSION}"
             ))),
         }
+    }
+
+    /// The image of this instance as it is between two calls; `over` another it holds only what
+    /// differs from it.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub fn image(&self, over: Option<&Image>) -> Result<Arc<Image>, SandboxError> {
+        let contents = self.memory.data(&self.store);
+        let image = match over {
+            Some(image) => image.over(contents),
+            None => Image::new(contents),
+        };
+        image.map(Arc::new).map_err(SandboxError::Image)
+    }
+
+    /// Has calls end, from now on, when `abandoned` says so.
+    pub fn watch(&mut self, abandoned: Option<Abandoned>) {
+        self.store.data_mut().abandoned = abandoned;
     }
 
     /// Reads the header of a file of `file_len` bytes from its first `head_len`; `Err` in `Ok`
@@ -348,16 +324,24 @@ impl Instance {
         function: &TypedFunc<P, R>,
         parameters: P,
     ) -> Result<R, SandboxError> {
-        self.store.set_epoch_deadline(self.limits.epochs());
-        self.store.data_mut().memory_refused = false;
+        self.store.set_epoch_deadline(1);
+        let guest = self.store.data_mut();
+        guest.deadline = Instant::now() + self.limits.call_max;
+        guest.memory_refused = false;
         function.call(&mut self.store, parameters).map_err(|error| {
             if self.store.data().memory_refused {
                 return self.too_much_memory();
             }
+            match error.downcast_ref::<Stopped>() {
+                Some(Stopped::Time) => {
+                    return SandboxError::Time {
+                        ms: self.limits.call_max.as_millis(),
+                    };
+                }
+                Some(Stopped::Abandoned) => return SandboxError::Abandoned,
+                None => {}
+            }
             match error.downcast_ref::<Trap>() {
-                Some(Trap::Interrupt) => SandboxError::Time {
-                    ms: self.limits.call_max.as_millis(),
-                },
                 Some(trap) => {
                     // The backtrace holds names of functions only.
                     tracing::error!("the engine trapped: {error:?}");
@@ -369,6 +353,11 @@ impl Instance {
     }
 
     fn too_much_memory(&self) -> SandboxError {
+        if self.store.data().memory_bytes_max < self.limits.memory_bytes_max {
+            return SandboxError::Conversation {
+                mib: self.limits.conversation_bytes_max >> 20,
+            };
+        }
         SandboxError::Memory {
             mib: self.limits.memory_bytes_max >> 20,
         }

@@ -1,23 +1,33 @@
-//! The engine inside wasmtime: compiled once, one instance per model.
+//! The engine inside wasmtime: compiled once; a model is loaded once, and every conversation has an
+//! instance of its own that springs from the image of the loaded one.
 //!
 //! Invariants: the module imports nothing, so a model file can reach neither
 //! files nor network whatever it makes the engine do; each instance has a limit
-//! on its memory, each call a limit on its time.
+//! on its memory, each call a limit on its time; no instance sees what another wrote.
 
 mod compile;
 mod error;
+mod guest;
+mod image;
 mod instance;
+mod memory;
+mod split;
 pub mod wire;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Config, Engine, Module, OptLevel};
 
+use compile::Opened;
 pub use compile::find;
 pub(crate) use compile::hex;
 pub use error::SandboxError;
+pub use guest::Abandoned;
+pub use image::Image;
 pub use instance::Instance;
+use memory::Memories;
 
 /// Length of an epoch: how exactly the limit on a call's time is kept.
 const EPOCH: Duration = Duration::from_millis(20);
@@ -31,22 +41,18 @@ const STACK_BYTES: usize = 1 << 20;
 pub struct Limits {
     /// Linear memory in bytes.
     pub memory_bytes_max: usize,
+    /// What a conversation may add to the memory of the model that it is held with, in bytes.
+    pub conversation_bytes_max: usize,
     /// Time of one call.
     pub call_max: Duration,
-}
-
-impl Limits {
-    /// The limit on a call's time in epochs, rounded up, plus the one that has begun.
-    fn epochs(&self) -> u64 {
-        let epochs = self.call_max.as_millis().div_ceil(EPOCH.as_millis());
-        u64::try_from(epochs).unwrap_or(u64::MAX).saturating_add(1)
-    }
 }
 
 /// The compiled engine and the limits of its instances.
 pub struct Sandbox {
     engine: Engine,
     module: Module,
+    /// The memory of an instance with no model in it.
+    blank: Arc<Image>,
     limits: Limits,
     fingerprint: String,
 }
@@ -59,7 +65,11 @@ impl Sandbox {
     /// that this host knows.
     pub fn open(path: &Path, limits: Limits) -> Result<Self, SandboxError> {
         let engine = engine()?;
-        let (module, fingerprint) = compile::open(&engine, path)?;
+        let Opened {
+            module,
+            memory,
+            fingerprint,
+        } = compile::open(&engine, path)?;
         if let Some(import) = module.imports().next() {
             return Err(SandboxError::Component(format!(
                 "{} imports {}.{}, but the sandboxed engine imports nothing; build it with `cargo xtask wasm`",
@@ -69,9 +79,11 @@ impl Sandbox {
             )));
         }
         tick(&engine)?;
+        let blank = Image::new(&memory).map_err(SandboxError::Image)?;
         let sandbox = Self {
             engine,
             module,
+            blank: Arc::new(blank),
             limits,
             fingerprint,
         };
@@ -90,6 +102,7 @@ fn engine() -> Result<Engine, SandboxError> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
+        .with_host_memory(Arc::new(Memories))
         .max_wasm_stack(STACK_BYTES)
         .cranelift_opt_level(OptLevel::Speed);
     Engine::new(&config)

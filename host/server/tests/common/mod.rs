@@ -44,7 +44,7 @@ pub fn component() -> &'static Path {
             .join("wasm/relaxed");
         let status = Command::new(env!("CARGO"))
             .current_dir(root())
-            .args(["build", "--quiet", "--profile", "wasm"])
+            .args(["build", "--quiet", "--profile", "component"])
             .args([
                 "--target",
                 "wasm32-unknown-unknown",
@@ -60,7 +60,7 @@ pub fn component() -> &'static Path {
             status.success(),
             "the component does not build; `rustup target add wasm32-unknown-unknown`, then see `cargo xtask wasm component`"
         );
-        target.join("wasm32-unknown-unknown/wasm/meetara_component.wasm")
+        target.join("wasm32-unknown-unknown/component/meetara_component.wasm")
     });
     &BUILT
 }
