@@ -1,5 +1,6 @@
 //! `cargo xtask bench [what]`: measures speed, beside a reference in the same run.
 
+mod host;
 mod runtime;
 mod train;
 
@@ -20,6 +21,8 @@ pub struct Args {
 enum What {
     /// The engine and its peers in turn: speed, load time, memory, against budgets.toml
     Runtime(runtime::Args),
+    /// Conversations on a server: how fast they start, what each takes
+    Host(host::Args),
     /// Training steps of ours and of PyTorch's, in turn
     Train(train::Args),
 }
@@ -29,6 +32,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     match &args.what {
         None => runtime::run(project, &args.runtime),
         Some(What::Runtime(args)) => runtime::run(project, args),
+        Some(What::Host(args)) => host::run(project, args),
         Some(What::Train(args)) => train::run(project, args),
     }
 }

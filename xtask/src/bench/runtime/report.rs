@@ -1,5 +1,6 @@
 //! Figures by name, the table of comparisons, and the bounds of budgets.toml.
 
+use crate::process::command;
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -38,6 +39,22 @@ impl Report {
     /// Sets what is no number.
     pub fn note(&mut self, key: impl Into<String>, value: &str) {
         self.0.insert(key.into(), json!(value));
+    }
+
+    /// Notes the date and the CPU.
+    pub fn machine(&mut self, project: &Project) {
+        let date = command(project, "date").args(["-u", "+%F"]).output();
+        let date = date.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+        self.note("date", &date.unwrap_or_default());
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let value = |name: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(name)?.split_once(": "))
+                .map_or("unknown", |(_, value)| value)
+        };
+        self.note("cpu", value("model name"));
+        let has_avx512 = value("flags").contains("avx512f");
+        self.note("cpu.avx512", if has_avx512 { "yes" } else { "no" });
     }
 
     /// What [`Self::note`] set.
