@@ -4,7 +4,7 @@
 import { abortError } from "./errors.js";
 import { progressReporter } from "./language-model.js";
 import { orderOf, placeOf } from "./order.js";
-import { canonicalPrompt, freshSeed, refuseUnsupported } from "./prompt.js";
+import { biasPairs, canonicalPrompt, freshSeed, readable, refuseUnsupported } from "./prompt.js";
 import { Runtime } from "./runtime.js";
 
 /** Request fields that go to the engine under the same name. */
@@ -13,7 +13,12 @@ const SAMPLING = [
   "presence_penalty", "frequency_penalty", "seed", "max_tokens",
 ];
 /** Fields that change nothing here. */
-const IGNORED = new Set(["model", "messages", "stream", "stream_options", "stop", "max_completion_tokens", "user", "metadata", "store"]);
+const IGNORED = new Set(["model", "user", "metadata", "store"]);
+/** Fields that are read by name below. */
+const READ = new Set([
+  "messages", "stream", "stream_options", "stop", "max_completion_tokens", "tools", "response_format", "logprobs", "top_logprobs",
+  "logit_bias",
+]);
 
 export class ChatClient {
   #runtime;
@@ -60,7 +65,7 @@ export class ChatClient {
       { session: this.#session, messages: chatMessages(messages), params: paramsOf(body) },
       { signal: innerSignal, onEvent: (event) => {
         if (event.event === "device") this.#device = event.device;
-        if (event.event === "text") onText(event.text);
+        if (event.event === "text") onText(event.text, event.logprobs);
       } },
     ));
     chatMessages(messages);
@@ -72,13 +77,15 @@ export class ChatClient {
     };
     if (stream) return chunks(head, run, signal, streamOptions?.include_usage === true);
     let content = "";
-    const { finish, usage } = await run((text) => {
+    const tokens = [];
+    const { finish, usage } = await run((text, found) => {
       content += text;
+      if (found) tokens.push(found);
     }, signal);
     return {
       ...head,
       object: "chat.completion",
-      choices: [{ index: 0, message: { role: "assistant", content }, logprobs: null, finish_reason: finish }],
+      choices: [{ index: 0, message: { role: "assistant", content }, logprobs: body.logprobs ? logprobsOf(tokens) : null, finish_reason: finish }],
       usage: usageOf(usage),
     };
   }
@@ -98,7 +105,7 @@ function chatMessages(messages) {
 function paramsOf(body) {
   refuseUnsupported({ tools: body.tools, responseConstraint: body.response_format?.type !== "text" && body.response_format });
   for (const field of Object.keys(body)) {
-    const known = SAMPLING.includes(field) || IGNORED.has(field) || field === "tools" || field === "response_format";
+    const known = SAMPLING.includes(field) || IGNORED.has(field) || READ.has(field);
     const one = field === "n" && body.n === 1;
     if (!known && !one) throw new TypeError(`${field} is not supported here; leave it out.`);
   }
@@ -106,8 +113,20 @@ function paramsOf(body) {
   for (const field of SAMPLING) if (body[field] != null) params[field] = body[field];
   if (body.max_completion_tokens != null) params.max_tokens = body.max_completion_tokens;
   if (body.stop != null) params.stop = [body.stop].flat();
+  if (body.logprobs) params.top_logprobs = body.top_logprobs ?? 0;
+  else if (body.top_logprobs) throw new TypeError("top_logprobs needs logprobs: true.");
+  if (body.logit_bias != null) params.logit_bias = biasPairs(body.logit_bias);
   params.seed ??= freshSeed();
   return params;
+}
+
+/** The engine's log-probabilities in OpenAI's words. */
+function logprobsOf(found) {
+  const entry = (of) => {
+    const { token, logprob, bytes } = readable(of);
+    return { token, logprob, bytes };
+  };
+  return { content: found.map(({ token, top }) => ({ ...entry(token), top_logprobs: top.map(entry) })) };
 }
 
 /** 96 random bits. (`crypto.randomUUID` is not there on plain http.) */
@@ -128,16 +147,16 @@ function usageOf({ prompt_tokens, completion_tokens, cached_tokens }) {
 async function* chunks(head, run, signal, includeUsage) {
   const left = new AbortController();
   const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
-  const chunk = (delta, finish_reason = null) => ({
+  const chunk = (delta, finish_reason = null, found = undefined) => ({
     ...head,
     object: "chat.completion.chunk",
-    choices: [{ index: 0, delta, logprobs: null, finish_reason }],
+    choices: [{ index: 0, delta, logprobs: found ? logprobsOf([found]) : null, finish_reason }],
   });
   const queue = [];
   let wake = () => {};
   let ended = false;
-  const whole = run((text) => {
-    queue.push(text);
+  const whole = run((content, found) => {
+    queue.push([{ content }, null, found]);
     wake();
   }, both).finally(() => {
     ended = true;
@@ -147,7 +166,7 @@ async function* chunks(head, run, signal, includeUsage) {
   try {
     yield chunk({ role: "assistant", content: "" });
     while (!ended || queue.length) {
-      if (queue.length) yield chunk({ content: queue.shift() });
+      if (queue.length) yield chunk(...queue.shift());
       else await new Promise((resolve) => {
         wake = resolve;
       });

@@ -8,7 +8,7 @@ import { openFile } from "#platform";
 import { abortError, quotaExceeded } from "./errors.js";
 import { models } from "./models.js";
 import { orderOf, placeOf } from "./order.js";
-import { canonicalPrompt, directParams, freshSeed, refuseUnsupported, samplingParams } from "./prompt.js";
+import { canonicalPrompt, directParams, freshSeed, readable, refuseUnsupported, samplingParams } from "./prompt.js";
 import { Runtime } from "./runtime.js";
 
 const PRIVATE = Symbol("LanguageModel");
@@ -228,10 +228,48 @@ export class LanguageModel extends EventTarget {
     return this.#inTurn(signal, async (both) => {
       const messages = [...this.#history, ...canonicalPrompt(input, this.#hasMessages())];
       const usage = await this.#measure([...this.#initial, ...messages], false, both);
-      if (usage >= this.#contextWindow) throw this.#overflow(usage);
+      if (usage >= this.#contextWindow && !this.#sampling.params.context_shift) throw this.#overflow(usage);
       this.#history = messages;
-      this.#contextUsage = usage;
+      this.#contextUsage = Math.min(usage, this.#contextWindow);
     });
+  }
+
+  /**
+   * How likely the model finds each label as its reply to `input`: `{ label, probability, logprob }` in the order of
+   * `labels`; the probabilities add up to 1. The conversation is looked at and not changed.
+   */
+  choose(input, labels, { signal } = {}) {
+    const added = canonicalPrompt(input, this.#hasMessages());
+    if (!Array.isArray(labels) || labels.some((label) => typeof label !== "string")) throw new TypeError("labels must be a list of strings.");
+    return this.#inTurn(signal, async (both) => {
+      const messages = [...this.#initial, ...this.#history, ...added];
+      try {
+        const { scores } = await this.#runtime.request("choose", { session: this.#session, messages, labels }, { signal: both });
+        return labels.map((label, index) => ({ label, probability: scores[2 * index], logprob: scores[2 * index + 1] }));
+      } catch (error) {
+        if (error?.reason !== "context_overflow") throw error;
+        throw this.#overflow(await this.#measure(messages, true, both));
+      }
+    });
+  }
+
+  /**
+   * The vector of a text, of length 1: the mean over its tokens' states, or with `pooling: "last"` the last token's.
+   * The conversation has no part in it.
+   */
+  embed(text, { pooling = "mean", signal } = {}) {
+    if (typeof text !== "string") throw new TypeError("The text to embed must be a string.");
+    if (pooling !== "mean" && pooling !== "last") throw new TypeError('pooling must be "mean" or "last".');
+    return this.#inTurn(signal, async (both) => {
+      const request = { text, last: pooling === "last", contextMax: this.#options.contextMax };
+      return (await this.#runtime.request("embed", request, { signal: both })).embedding;
+    });
+  }
+
+  /** The ids of a text's tokens, such as `logitBias` takes. */
+  async tokenize(text, { signal } = {}) {
+    if (typeof text !== "string") throw new TypeError("The text must be a string.");
+    return [...(await this.#runtime.request("tokenize", { text }, { signal: this.#signals(signal) })).ids];
   }
 
   /** Tokens that `input` would add to the context. */
@@ -327,14 +365,16 @@ export class LanguageModel extends EventTarget {
       const history = [...this.#history, ...added];
       const messages = [...this.#initial, ...history];
       let text = "";
+      const logprobs = [];
       const onEvent = (event) => {
         if (event.event === "device") {
           this.#device = event.device;
           this.dispatchEvent(new Event("devicechange"));
         }
         if (event.event !== "text") return;
+        if (event.logprobs) logprobs.push({ ...readable(event.logprobs.token), top: event.logprobs.top.map(readable) });
         text += event.text;
-        onText(event.text);
+        if (event.text) onText(event.text);
       };
       let reply;
       try {
@@ -357,6 +397,10 @@ export class LanguageModel extends EventTarget {
         firstTokenMs,
         tokensPerSecond: usage.completion_tokens > 1 ? ((usage.completion_tokens - 1) * 1000) / decodeMs : null,
         profile: reply.profile ?? null,
+        logprobs: params.top_logprobs === undefined ? null : logprobs,
+        draftedTokens: usage.drafted_tokens,
+        acceptedTokens: usage.accepted_tokens,
+        droppedMessages: usage.dropped_messages,
       };
       if (finish === "length" && this.#contextUsage >= this.#contextWindow) {
         this.dispatchEvent(new Event("contextoverflow"));

@@ -74,6 +74,9 @@ const DIRECT = {
   seed: "seed",
   maxTokens: "max_tokens",
   stop: "stop",
+  draftMax: "draft_max",
+  lookupNgram: "lookup_ngram",
+  contextShift: "context_shift",
 };
 
 const TEMPERATURE_MAX = 100;
@@ -110,7 +113,23 @@ export function directParams(options = {}) {
     if (options[name] !== undefined) params[engineName] = options[name];
   }
   if (typeof params.stop === "string") params.stop = [params.stop];
+  if (options.logprobs !== undefined && options.logprobs !== false) params.top_logprobs = Number(options.logprobs === true ? 0 : options.logprobs);
+  if (options.logitBias !== undefined) params.logit_bias = biasPairs(options.logitBias);
   return params;
+}
+
+/** `{ id: bias }`, or a Map or list of both, as the engine's list of pairs. */
+export function biasPairs(bias) {
+  const pairs = typeof bias?.[Symbol.iterator] === "function" ? [...bias] : Object.entries(bias ?? {});
+  return pairs.map(([id, value]) => {
+    if (!Number.isInteger(Number(id)) || typeof value !== "number") throw new TypeError("A bias is a number for the id of a token.");
+    return [Number(id), value];
+  });
+}
+
+/** A token's log-probability as the engine gives it, with the text of its bytes. */
+export function readable({ id, logprob, bytes }) {
+  return { id, token: new TextDecoder().decode(Uint8Array.from(bytes)), logprob, bytes };
 }
 
 /** A seed for requests that name none: the engine draws no randomness of its own. */

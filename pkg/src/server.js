@@ -1,6 +1,6 @@
 // The worker's side: holds the engine and one model, answers requests.
 //
-//   request   { id, op, ... }      op: load, open, close, measure, generate, abort
+//   request   { id, op, ... }      op: load, open, close, measure, tokenize, generate, choose, embed, abort
 //   events    { id, event, ... }   event: progress, prefill, text, device
 //   answers   { id, result, memoryBytes } or { id, error, memoryBytes }
 //
@@ -80,12 +80,51 @@ export function serve(post, listen) {
       return { tokens: model.count_chat(messages, reply) };
     },
 
-    generate(id, request) {
-      const result = line.then(() => generate(id, request));
-      line = result.catch(() => {});
-      return result;
+    tokenize(_id, { text }) {
+      return { ids: model.tokenize(text, true) };
     },
+
+    generate: (id, request) => inLine(() => generate(id, request)),
+
+    choose: (id, { session: number, messages, labels }) => inLine(async () => {
+      await startOf(id);
+      const session = sessions.get(number);
+      if (!session) throw failure("stopped", "This session is closed.");
+      // A session on the GPU has its conversation there, so another one answers.
+      if (onGpu) return aside(session.context_len, (other) => ({ scores: other.choose_chat(messages, labels) }));
+      return { scores: session.choose_chat(messages, labels) };
+    }),
+
+    // In a session of its own, as it would make this one forget its conversation.
+    embed: (id, { text, last, contextMax }) => inLine(async () => {
+      await startOf(id);
+      return aside(contextMax, (other) => ({ embedding: other.embed(text, last) }));
+    }),
   };
+
+  /** Runs `action` after all that was asked before. */
+  function inLine(action) {
+    const result = line.then(action);
+    line = result.catch(() => {});
+    return result;
+  }
+
+  /** Lets messages in, then stops a request that was aborted in line. */
+  async function startOf(id) {
+    await turn();
+    if (aborted.has(id)) throw abortError();
+    if (dead) throw failure("stopped", "The engine has stopped. Create the model again to go on.");
+  }
+
+  /** What `action` makes of a session that only it uses. */
+  function aside(contextMax, action) {
+    const session = model.session(contextMax);
+    try {
+      return action(session);
+    } finally {
+      session.free();
+    }
+  }
 
   async function generate(id, { session: number, messages, params, profile }) {
     await turn();
@@ -112,7 +151,7 @@ export function serve(post, listen) {
           session.start_profile();
         }
         first ||= performance.now();
-        if (step.text) post({ id, event: "text", text: step.text });
+        if (step.text || step.logprobs) post({ id, event: "text", text: step.text, logprobs: step.logprobs });
       }
       if (step.type === "done") {
         const ended = performance.now();

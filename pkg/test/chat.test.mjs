@@ -70,7 +70,8 @@ describe("ChatClient", () => {
 
   test("what is not supported is named", async () => {
     const create = (extra) => client.chat.completions.create({ messages, ...extra });
-    await assert.rejects(create({ logprobs: true }), /logprobs/);
+    await assert.rejects(create({ functions: [] }), /functions is not supported/);
+    await assert.rejects(create({ top_logprobs: 2 }), /logprobs/);
     await assert.rejects(create({ n: 2 }), /n is not supported/);
     await assert.rejects(create({ tools: [{}] }), { name: "NotSupportedError" });
     await assert.rejects(create({ messages: [] }), /messages/);

@@ -62,7 +62,14 @@ describe("engine", () => {
       const step = session.step();
       types.push(step.type);
       if (step.type === "done") {
-        assert.deepEqual(step.usage, { prompt_tokens: started.prompt_tokens, completion_tokens: 3, cached_tokens: 0 });
+        assert.deepEqual(step.usage, {
+          prompt_tokens: started.prompt_tokens,
+          completion_tokens: 3,
+          cached_tokens: 0,
+          drafted_tokens: 0,
+          accepted_tokens: 0,
+          dropped_messages: 0,
+        });
         assert.equal(step.finish, "length");
         break;
       }

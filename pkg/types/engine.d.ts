@@ -27,18 +27,37 @@ export interface GenerateParams {
   seed?: number;
   max_tokens?: number;
   stop?: string[];
+  logit_bias?: [id: number, bias: number][];
+  top_logprobs?: number;
+  draft_max?: number;
+  lookup_ngram?: number;
+  context_shift?: boolean;
+}
+
+export interface EngineLogprob {
+  id: number;
+  logprob: number;
+  bytes: number[];
+}
+
+export interface EngineLogprobs {
+  token: EngineLogprob;
+  top: EngineLogprob[];
 }
 
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   cached_tokens: number;
+  drafted_tokens: number;
+  accepted_tokens: number;
+  dropped_messages: number;
 }
 
 export type Step =
   | { type: "prefill"; done: number; total: number }
-  | { type: "token"; id: number; text: string }
-  | { type: "done"; finish: "stop" | "length"; text: string; usage: Usage };
+  | { type: "token"; id: number; text: string; logprobs?: EngineLogprobs }
+  | { type: "done"; finish: "stop" | "length"; text: string; usage: Usage; logprobs?: EngineLogprobs };
 
 /** Errors thrown by these classes have the engine's word for their kind in `code`. */
 export interface EngineError extends Error {
@@ -70,6 +89,10 @@ export declare class Session {
   start_chat(messages: EngineMessage[], params?: GenerateParams): { prompt_tokens: number; cached_tokens: number };
   start_text(text: string, params?: GenerateParams): { prompt_tokens: number; cached_tokens: number };
   step(): Step;
+  /** Of each label as the reply: its probability and its log-probability, in turn. */
+  choose_chat(messages: EngineMessage[], labels: string[]): Float32Array;
+  /** The vector of a text, of length 1; with `last` the last token's, else the mean. Forgets the conversation. */
+  embed(text: string, last: boolean): Float32Array;
   /** Starts afresh, evaluates the tokens and gives the logits of the last, one for each token of the vocabulary. */
   eval_tokens(tokens: Uint32Array): Float32Array;
   /** Logits of the last evaluated token. */

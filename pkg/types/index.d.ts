@@ -68,6 +68,19 @@ export interface ReplyOptions {
   maxTokens?: number;
   /** Strings that end the reply. They are not part of it. */
   stop?: string | string[];
+  /**
+   * Ask for each token's log-probability, and for those of so many likeliest ones at its place, at most 20 (`true`
+   * is none): `lastReply.logprobs`. They are the model's own, before temperature, filters and bias.
+   */
+  logprobs?: boolean | number;
+  /** Ids of tokens (see `tokenize`) and what is added to their logits, -100 to 100. */
+  logitBias?: Record<number, number> | Iterable<[id: number, bias: number]>;
+  /** Guess up to so many tokens at once from the text so far, at most 15: repetitive replies come faster, none differs. */
+  draftMax?: number;
+  /** A guess needs so many tokens in a row that occurred before, 1 to 8. Default 3. */
+  lookupNgram?: number;
+  /** When the context is full, leave out the oldest messages after the system prompt and go on. */
+  contextShift?: boolean;
   /** Measure what the reply's time goes into: `lastReply.profile`. */
   profile?: boolean;
 }
@@ -128,6 +141,24 @@ export interface ModelInfo {
   chat: boolean;
 }
 
+/** Ours: a token and how likely it was. */
+export interface TokenLogprob {
+  id: number;
+  /** The text of its bytes; these may be a part of a character. */
+  token: string;
+  logprob: number;
+  bytes: number[];
+}
+
+/** Ours: one label of `choose`. */
+export interface Choice {
+  label: string;
+  /** Its share among the labels. */
+  probability: number;
+  /** Sum of the log-probabilities of its tokens. Short labels are favoured: give labels of like length. */
+  logprob: number;
+}
+
 /** Ours: what a reply cost. */
 export interface ReplyStats {
   /** "stop": the model ended its turn. "length": maxTokens or the end of the context was reached. */
@@ -142,6 +173,13 @@ export interface ReplyStats {
   tokensPerSecond: number | null;
   /** What the time went into, if `profile` was asked for; else null. */
   profile: { prompt: ProfileSpan[]; reply: ProfileSpan[] } | null;
+  /** One for each token, if `logprobs` was asked for; else null. */
+  logprobs: (TokenLogprob & { top: TokenLogprob[] })[] | null;
+  /** Tokens that were guessed, and those guessed rightly (`draftMax`). */
+  draftedTokens: number;
+  acceptedTokens: number;
+  /** Messages that were left out (`contextShift`). */
+  droppedMessages: number;
 }
 
 /** Ours: where a session's tokens are computed. */
@@ -186,6 +224,16 @@ export class LanguageModel extends EventTarget {
   measureContextUsage(input: LanguageModelPrompt, options?: { signal?: AbortSignal }): Promise<number>;
   clone(options?: { signal?: AbortSignal }): Promise<LanguageModel>;
   destroy(): void;
+
+  /**
+   * Ours: how likely the model finds each label as its reply to `input`, in the order of `labels` (at most 256,
+   * none twice). The conversation is looked at and not changed. On the CPU, also where replies come from the GPU.
+   */
+  choose(input: LanguageModelPrompt, labels: string[], options?: { signal?: AbortSignal }): Promise<Choice[]>;
+  /** Ours: the vector of a text, of length 1. A model made for chat tells topics apart, if less well than one made for it. */
+  embed(text: string, options?: { pooling?: "mean" | "last"; signal?: AbortSignal }): Promise<Float32Array>;
+  /** Ours: the ids of a text's tokens; markers in it are read as such. */
+  tokenize(text: string, options?: { signal?: AbortSignal }): Promise<number[]>;
 
   /** Ours: forgets the conversation but for the initial prompts. */
   reset(): Promise<void>;
@@ -256,6 +304,20 @@ export interface ChatRequest {
   max_tokens?: number;
   max_completion_tokens?: number;
   stop?: string | string[];
+  logprobs?: boolean;
+  /** At most 20; needs `logprobs`. */
+  top_logprobs?: number;
+  logit_bias?: Record<string, number>;
+}
+
+export interface ChatLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[];
+}
+
+export interface ChatLogprobs {
+  content: (ChatLogprob & { top_logprobs: ChatLogprob[] })[];
 }
 
 export interface ChatUsage {
@@ -273,7 +335,7 @@ export interface ChatCompletion {
   choices: {
     index: 0;
     message: { role: "assistant"; content: string };
-    logprobs: null;
+    logprobs: ChatLogprobs | null;
     finish_reason: "stop" | "length";
   }[];
   usage: ChatUsage;
@@ -287,7 +349,7 @@ export interface ChatCompletionChunk {
   choices: {
     index: 0;
     delta: { role?: "assistant"; content?: string };
-    logprobs: null;
+    logprobs: ChatLogprobs | null;
     finish_reason: "stop" | "length" | null;
   }[];
   usage?: ChatUsage;
