@@ -61,14 +61,16 @@ function serviceWorker() {
         const relaxed = [];
         const simd = [];
         const scalar = [];
-        const webgpu = [];
+        // Fetched when they are first wanted, and kept from then on.
+        const late = [];
         for (const [name, item] of Object.entries(bundle).sort(([a], [b]) => (a < b ? -1 : 1))) {
           hash.update(name).update(item.type === "chunk" ? item.code : item.source);
           // The engines differ in nothing but their bytes; a browser needs one of them.
           if (isBuild(item, "relaxed")) relaxed.push(name);
           else if (isBuild(item, "simd128")) simd.push(name);
           else if (isBuild(item, "scalar")) scalar.push(name);
-          else if (isBuild(item, "webgpu", "meetara_webgpu") || /meetara_webgpu[^/]*\.js$/.test(name)) webgpu.push(name);
+          else if (isBuild(item, "webgpu", "meetara_webgpu") || /meetara_webgpu[^/]*\.js$/.test(name)) late.push(name);
+          else if (isBuild(item, "threads", "meetara_threads") || /(meetara_threads|pool-worker)[^/]*\.js$/.test(name)) late.push(name);
           else if (name !== "index.html") files.push(name);
         }
         for (const name of readdirSync("public").sort()) {
@@ -83,7 +85,7 @@ function serviceWorker() {
           .replace('["__RELAXED__"]', JSON.stringify(relaxed))
           .replace('["__SIMD128__"]', JSON.stringify(simd))
           .replace('["__SCALAR__"]', JSON.stringify(scalar))
-          .replace('["__WEBGPU__"]', JSON.stringify(webgpu));
+          .replace('["__LATE__"]', JSON.stringify(late));
         this.emitFile({ type: "asset", fileName: "sw.js", source });
       },
     },

@@ -58,8 +58,8 @@ const BUILDS = {
   },
 };
 
-/** Whether this JavaScript engine accepts the build for the GPU. */
-export function acceptsGpuBuild() {
+/** Whether this JavaScript engine accepts relaxed SIMD, as the builds for the GPU and with threads need it. */
+export function acceptsRelaxed() {
   return WebAssembly.validate(RELAXED_PROBE);
 }
 

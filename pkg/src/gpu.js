@@ -4,7 +4,7 @@
 // What comes after is the engine's part: it compares the GPU's logits with the
 // CPU's, takes the time of both, and goes on on the CPU when the GPU fails.
 
-import { acceptsGpuBuild } from "./engine.js";
+import { acceptsRelaxed } from "./engine.js";
 
 /** Programs that play a GPU, as they call themselves. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|basic render/i;
@@ -34,7 +34,7 @@ export async function findAdapter({ softwareAdapter = false } = {}) {
   if (software && !softwareAdapter) {
     return { adapter: name, reason: "software_adapter", message: `the only adapter, ${name}, is software; the CPU is used` };
   }
-  if (!acceptsGpuBuild()) {
+  if (!acceptsRelaxed()) {
     return { adapter: name, reason: "unsupported", message: "this browser has no relaxed SIMD, which the GPU's build needs; the CPU is used" };
   }
   return { adapter: name };

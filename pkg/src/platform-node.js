@@ -54,3 +54,8 @@ export function resolveModelUrl(model) {
 export function turn() {
   return new Promise((resolve) => setImmediate(resolve));
 }
+
+/** Node has no pool: `crossOriginIsolated` is not set there, so this is not asked for. */
+export async function startPoolWorker() {
+  throw new Error("there are no shared workers in Node");
+}

@@ -22,6 +22,28 @@ export function startWorker(onMessage, onFailure) {
   };
 }
 
+/**
+ * Starts a worker that shares the memory of a module, from within a worker, with which it ends.
+ * @param {object} message what it needs
+ * @param {number} patienceMs
+ */
+export function startPoolWorker(message, patienceMs) {
+  const worker = new Worker(new URL("./pool-worker.js", import.meta.url), { type: "module", name: "meetara-pool" });
+  let timer;
+  return new Promise((resolve, reject) => {
+    timer = setTimeout(() => reject(new Error("a worker of the pool did not come")), patienceMs);
+    worker.addEventListener("message", resolve, { once: true });
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      reject(new Error(event.message || "the script of the pool could not be loaded"));
+    });
+    worker.postMessage(message);
+  }).finally(() => clearTimeout(timer)).catch((error) => {
+    worker.terminate();
+    throw error;
+  });
+}
+
 /** What `init` of the glue should be given: the address, so that it compiles while it streams. */
 export async function wasmSource(url) {
   return url;

@@ -16,6 +16,7 @@ import { abortError, failure, toWire } from "./errors.js";
 import { findAdapter } from "./gpu.js";
 import { loadModel } from "./source.js";
 import { openStore } from "./store.js";
+import { loadThreads, wantsThreads } from "./threads.js";
 
 /** Between two progress events at least this much time passes. */
 const PROGRESS_EVERY_MS = 50;
@@ -56,10 +57,20 @@ export function serve(post, listen) {
           gpu.message = `the build for the GPU could not be loaded (${error.message}); the CPU is used`;
         }
       }
-      engine ??= await loadEngine({ variant });
+      // Begun before the model's size is known; nearly all models need no other.
+      const usual = engine ? null : loadEngine({ variant: variant === "threads" ? undefined : variant });
+      usual?.catch(() => {});
+      const engineFor = async (bytes) => {
+        if (!engine && wantsThreads(variant, bytes)) {
+          // Without it the model runs on one thread, which is no fault.
+          engine = await loadThreads().catch(() => null);
+        }
+        engine ??= await usual;
+        return engine;
+      };
       const take = (buffer) => (onGpu ? buffer.into_model_on_gpu(testing?.softwareAdapter === true) : buffer.into_model());
       const store = order.key || order.stored ? await openStore() : null;
-      const loaded = await loadModel({ engine, store, take, progress: progressOf(id) }, order);
+      const loaded = await loadModel({ engineFor, store, take, progress: progressOf(id) }, order);
       model = loaded.model;
       return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant };
     },

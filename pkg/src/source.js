@@ -26,7 +26,7 @@ const MAGIC = "GGUF";
 
 /**
  * Loads a model.
- * @param {{ engine: any, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void }} context
+ * @param {{ engineFor: (bytes: number | null) => Promise<any>, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void }} context
  *   `take` makes the model of a filled buffer
  * @param {Order} order
  * @returns {Promise<{ model: any, from: "store" | "file" | "network" | "data", kept: boolean }>}
@@ -74,11 +74,12 @@ async function fetchBody(url) {
   return [response.body, length];
 }
 
-async function fromReader({ engine, take, progress }, order, reader, from) {
+async function fromReader({ engineFor, take, progress }, order, reader, from) {
   let buffer = null;
   try {
     const { size } = reader;
     progress(0, size);
+    const engine = await engineFor(size);
     buffer = new engine.ModelBuffer(size);
     let at = 0;
     while (at < size) {
@@ -98,12 +99,13 @@ async function fromReader({ engine, take, progress }, order, reader, from) {
   }
 }
 
-async function fromStream({ engine, store, take, progress }, order, chunks, length, from) {
+async function fromStream({ engineFor, store, take, progress }, order, chunks, length, from) {
   let writer = await begin(store, order.key);
   let buffer = null;
   try {
     const parts = []; // only where the length is not known in advance
     let at = 0;
+    const engine = await engineFor(length);
     if (length !== null) buffer = new engine.ModelBuffer(length);
     progress(0, length);
     for await (const chunk of each(chunks)) {
@@ -200,9 +202,14 @@ async function checkHash(bytes, expected) {
   if (!globalThis.crypto?.subtle) {
     throw failure("checksum", "The SHA-256 cannot be checked here: the page needs https or localhost.");
   }
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", unshared(bytes)));
   const found = Array.from(digest, (b) => b.toString(16).padStart(2, "0")).join("");
   if (found !== expected.toLowerCase()) {
     throw failure("checksum", `The model's SHA-256 is ${found}, not ${expected}. The file was changed or damaged; nothing was kept.`);
   }
+}
+
+/** `bytes`, or a copy where they are in shared memory, which some interfaces refuse. */
+export function unshared(bytes) {
+  return bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice();
 }

@@ -245,10 +245,10 @@ class CacheStore {
     let bytes = 0;
     return {
       write() {},
-      // Kept in one piece, from where the bytes stand in the engine's memory.
+      // Kept in one piece, from where the bytes stand in the engine's memory; a Blob refuses shared memory.
       finish: async (view) => {
         bytes = view.length;
-        await this.#cache.put(this.#url(file), new Response(new Blob([view])));
+        await this.#cache.put(this.#url(file), new Response(new Blob([view.buffer instanceof ArrayBuffer ? view : view.slice()])));
       },
       commit: async (details) => {
         const before = await this.find(key);

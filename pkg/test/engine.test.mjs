@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { VARIANTS, acceptsGpuBuild, loadEngine, pickVariant, supportedVariants } from "../src/engine.js";
+import { VARIANTS, acceptsRelaxed, loadEngine, pickVariant, supportedVariants } from "../src/engine.js";
 import { Fnv } from "../../tests/runners/_hash.mjs";
 import { TINY_CONTEXT, tinyBytes, tinyUrl } from "./support.mjs";
 
@@ -19,7 +19,7 @@ describe("engine", () => {
     // runtime-wasm/engine/tests/conformance.rs holds the native kernels to the same numbers.
     const { tokens, hashes } = JSON.parse(readFileSync(new URL("hashes.json", tinyUrl), "utf8"));
     // Node takes relaxed SIMD from version 22 on; then also the CPU's half of the build for the GPU.
-    const builds = [...supportedVariants(), ...(acceptsGpuBuild() ? ["webgpu"] : [])];
+    const builds = [...supportedVariants(), ...(acceptsRelaxed() ? ["webgpu"] : [])];
     for (const variant of builds) {
       const engine = await loadEngine({ variant });
       for (const [name, wanted] of Object.entries(hashes)) {

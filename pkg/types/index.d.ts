@@ -104,7 +104,7 @@ export interface LoadOptions {
    */
   device?: "auto" | "cpu" | "gpu";
   /** Ours, for tests: the build of the engine for the CPU. Default: the fastest that runs here. */
-  variant?: "relaxed" | "simd128" | "scalar";
+  variant?: "relaxed" | "simd128" | "scalar" | "threads";
   /** Ours, for tests: take a program that plays a GPU, such as SwiftShader, for one. */
   testing?: { softwareAdapter?: boolean };
   signal?: AbortSignal;
@@ -255,7 +255,7 @@ export class LanguageModel extends EventTarget {
   readonly source: {
     from: "store" | "file" | "network" | "data";
     kept: boolean;
-    variant: "relaxed" | "simd128" | "scalar" | "webgpu";
+    variant: "relaxed" | "simd128" | "scalar" | "webgpu" | "threads";
   };
   /** Ours: memory of the engine for this model and all its sessions, in bytes. */
   readonly memoryBytes: number;

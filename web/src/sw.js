@@ -11,8 +11,8 @@ const FILES = ["__FILES__"];
 const RELAXED = ["__RELAXED__"];
 const SIMD128 = ["__SIMD128__"];
 const SCALAR = ["__SCALAR__"];
-/** The build for the GPU, which is kept once it was wanted. */
-const WEBGPU = ["__WEBGPU__"];
+/** The builds for the GPU and with threads, which are kept once they were wanted. */
+const LATE = ["__LATE__"];
 
 /** Modules that hold one instruction each, as in the package's engine.js. */
 const RELAXED_PROBE = Uint8Array.of(
@@ -52,7 +52,7 @@ self.addEventListener("fetch", (event) => {
     const kept = await cache.match(key, { ignoreSearch: request.mode === "navigate" });
     if (kept) return kept;
     const response = await fetch(request);
-    const late = WEBGPU.some((file) => new URL(file, self.location.href).href === request.url);
+    const late = LATE.some((file) => new URL(file, self.location.href).href === request.url);
     if (late && response.ok) await cache.put(request, response.clone());
     return response;
   })());

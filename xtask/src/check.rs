@@ -34,7 +34,7 @@ pub fn clippy_native(project: &Project) -> Result<()> {
 }
 
 /// Clippy over the members that are built for WebAssembly, with SIMD as they are shipped, and over
-/// what the browser's build for the GPU adds.
+/// what the browser's builds for the GPU and with threads add.
 pub fn clippy_wasm(project: &Project) -> Result<()> {
     tools::ensure_wasm_target(project)?;
     for features in [wasm::Features::Simd128, wasm::Features::Relaxed] {
@@ -50,6 +50,8 @@ pub fn clippy_wasm(project: &Project) -> Result<()> {
     clippy.args(["--profile", "wasm"]);
     clippy.args(["--package", "meetara-browser", "--package", "meetara-gpu"]);
     clippy.args(features.cargo_features());
+    // Without atomics, and so without a standard library of its own: the same lines of code.
+    clippy.args(["--features", "meetara-browser/threads"]);
     run_command(clippy.args(["--", "-D", "warnings"]))
 }
 

@@ -28,6 +28,25 @@ pub fn ensure_wasm_target(project: &Project) -> Result<()> {
         .context("the Rust target for WebAssembly is missing and rustup could not add it")
 }
 
+/// Whether the standard library's source is there, from which a build with threads makes its own.
+/// Adds it where rustup can.
+pub fn ensure_rust_src(project: &Project) -> bool {
+    let has_source = || {
+        let sysroot = Command::new("rustc")
+            .args(["--print", "sysroot"])
+            .current_dir(&project.root)
+            .output();
+        sysroot.is_ok_and(|output| {
+            let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+            let library = sysroot.join("lib/rustlib/src/rust/library");
+            library.join("Cargo.lock").is_file()
+        })
+    };
+    has_source()
+        || (run(command(project, "rustup").args(["component", "add", "rust-src"])).is_ok()
+            && has_source())
+}
+
 /// Checks that Node is there and new enough.
 pub fn ensure_node() -> Result<()> {
     let output = Command::new("node").arg("--version").output();

@@ -6,6 +6,7 @@
 //! | browser bundle with SIMD | browser | simd128 | `pkg/dist/simd128/` |
 //! | browser bundle with relaxed SIMD | browser | simd128, relaxed-simd | `pkg/dist/relaxed/` |
 //! | browser bundle that also runs on the GPU | browser, feature `gpu` | simd128, relaxed-simd | `pkg/dist/webgpu/` |
+//! | browser bundle with threads | browser, feature `threads` | the same, atomics | `pkg/dist/threads/` |
 //! | module for the wasmtime host | component | relaxed | `<target>/wasm/meetara_component.wasm` |
 //! | Cloudflare Worker | edge | relaxed | `host/edge/dist/` |
 //!
@@ -24,7 +25,7 @@ pub use stamp::hex;
 use crate::project::Project;
 use crate::tools;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags of `cargo xtask wasm`.
 #[derive(clap::Args, Clone, Default)]
@@ -48,6 +49,8 @@ pub enum Product {
     Relaxed,
     /// The browser bundle with relaxed SIMD that also runs on the GPU, where there is one
     Webgpu,
+    /// The browser bundle with relaxed SIMD whose products several workers share
+    Threads,
     /// The module that the native host runs in wasmtime
     Component,
     /// The Cloudflare Worker
@@ -56,7 +59,13 @@ pub enum Product {
 
 impl Product {
     /// The builds of which a browser takes one; the page's build needs all of them.
-    pub const BROWSER: [Self; 4] = [Self::Scalar, Self::Simd128, Self::Relaxed, Self::Webgpu];
+    pub const BROWSER: [Self; 5] = [
+        Self::Scalar,
+        Self::Simd128,
+        Self::Relaxed,
+        Self::Webgpu,
+        Self::Threads,
+    ];
     /// The builds that run on servers.
     const SERVERS: [Self; 2] = [Self::Component, Self::Edge];
 }
@@ -70,6 +79,9 @@ pub enum Features {
     /// Relaxed SIMD and the cargo feature `gpu`, in a folder of its own: cargo gives a cdylib the same
     /// file name whatever its features are.
     Webgpu,
+    /// Relaxed SIMD and the cargo feature `threads`, over shared memory, with a standard library of
+    /// its own.
+    Threads,
 }
 
 /// Builds the products asked for, all by default.
@@ -85,19 +97,35 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 
 fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
     match product {
-        Product::Scalar | Product::Simd128 | Product::Relaxed | Product::Webgpu => {
+        Product::Scalar
+        | Product::Simd128
+        | Product::Relaxed
+        | Product::Webgpu
+        | Product::Threads => {
             let (features, name, out_name) = match product {
                 Product::Scalar => (Features::Scalar, "scalar", "meetara_browser"),
                 Product::Simd128 => (Features::Simd128, "simd128", "meetara_browser"),
                 Product::Relaxed => (Features::Relaxed, "relaxed", "meetara_browser"),
+                Product::Threads => (Features::Threads, "threads", "meetara_threads"),
                 _ => (Features::Webgpu, "webgpu", "meetara_webgpu"),
             };
-            let input = cargo::build(project, "meetara-browser", features)?;
+            let out_dir = project.root.join("pkg/dist").join(name);
+            if product == Product::Threads && !tools::ensure_rust_src(project) {
+                let why = "rustup has no component rust-src here";
+                return without_threads(&out_dir, out_name, why);
+            }
+            let input = match cargo::build(project, "meetara-browser", features) {
+                // What our own code would be to blame for, `clippy wasm` finds.
+                Err(error) if product == Product::Threads => {
+                    return without_threads(&out_dir, out_name, &format!("{error:#}"));
+                }
+                built => built?,
+            };
             let job = bindgen::Job {
                 name: format!("browser-{name}"),
                 input,
                 out_name,
-                out_dir: project.root.join("pkg/dist").join(name),
+                out_dir,
                 flavour: bindgen::Flavour::Page,
                 optimise,
             };
@@ -133,6 +161,23 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
             bindgen::run(project, &job)
         }
     }
+}
+
+/// Puts a file in place of the build with threads that says why it is not there, so that the page,
+/// which would import it, can be built; it goes on without.
+fn without_threads(out_dir: &Path, out_name: &str, why: &str) -> Result<()> {
+    println!("browser-threads: SKIPPED ({why}); large models run on one thread");
+    std::fs::create_dir_all(out_dir)
+        .with_context(|| format!("cannot make {}", out_dir.display()))?;
+    // Bundlers look for the names that the package imports.
+    let text = "throw new Error(\"this package was built without the build for threads\");\n\
+                export const initSync = null, pool_work = null;\n\
+                export default null;\n";
+    for name in [format!("{out_name}.js"), format!("{out_name}_bg.wasm")] {
+        let file = out_dir.join(name);
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Where the host finds its module.

@@ -23,6 +23,8 @@ mod error;
 mod gpu;
 mod model;
 mod session;
+#[cfg(feature = "threads")]
+mod threads;
 
 pub use buffer::ModelBuffer;
 pub use model::Model;

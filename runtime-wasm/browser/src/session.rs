@@ -18,7 +18,7 @@ use crate::error::{JsResult, bad_argument, to_js};
 extern "C" {
     /// Milliseconds since the worker started.
     #[wasm_bindgen(js_namespace = performance)]
-    fn now() -> f64;
+    pub(crate) fn now() -> f64;
 }
 
 /// A conversation with its KV cache.
@@ -27,6 +27,8 @@ pub struct Session {
     pub(crate) inner: EngineSession,
     #[cfg(feature = "gpu")]
     pub(crate) gpu: Result<meetara_gpu::GpuSession, meetara_gpu::Reason>,
+    #[cfg(feature = "threads")]
+    choices: crate::threads::Choices,
 }
 
 /// [`Step`] as JavaScript sees it: an object whose `type` says which.
@@ -83,8 +85,12 @@ pub(crate) fn to_value<T: Serialize>(value: &T) -> JsResult<JsValue> {
 
 impl Session {
     pub(crate) fn new(inner: EngineSession) -> Session {
+        #[cfg(feature = "threads")]
+        let inner = crate::threads::with_workers(inner);
         Session {
             inner,
+            #[cfg(feature = "threads")]
+            choices: crate::threads::Choices::new(),
             #[cfg(feature = "gpu")]
             gpu: Err(meetara_gpu::Reason::NoAdapter),
         }
@@ -160,7 +166,13 @@ impl Session {
     /// # Errors
     /// `invalid_request` if no reply was started or it is done.
     pub fn step(&mut self) -> JsResult<JsValue> {
+        #[cfg(feature = "threads")]
+        let tokens = self.inner.wanted().map_or(0, |wanted| wanted.next.len());
+        #[cfg(feature = "threads")]
+        self.choices.begin(tokens);
         let step = self.inner.step().map_err(to_js)?;
+        #[cfg(feature = "threads")]
+        self.choices.end(tokens);
         self.object(step)
     }
 

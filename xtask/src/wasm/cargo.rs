@@ -15,6 +15,7 @@ impl Features {
             Self::Simd128 => "simd128",
             Self::Relaxed => "relaxed",
             Self::Webgpu => "webgpu",
+            Self::Threads => "threads",
         }
     }
 
@@ -24,6 +25,20 @@ impl Features {
             Self::Scalar => &[],
             Self::Simd128 => &["-C", "target-feature=+simd128"],
             Self::Relaxed | Self::Webgpu => &["-C", "target-feature=+simd128,+relaxed-simd"],
+            Self::Threads => &[
+                "-C",
+                "target-feature=+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
+                // The page makes the memory and hands it to every worker.
+                "-Clink-arg=--shared-memory",
+                "-Clink-arg=--import-memory",
+                "-Clink-arg=--max-memory=4294967296",
+                // What wasm-bindgen needs to give each worker a stack and thread-local memory.
+                "-Clink-arg=--export=__stack_pointer",
+                "-Clink-arg=--export=__wasm_init_tls",
+                "-Clink-arg=--export=__tls_size",
+                "-Clink-arg=--export=__tls_align",
+                "-Clink-arg=--export=__tls_base",
+            ],
         }
     }
 
@@ -31,6 +46,12 @@ impl Features {
     pub fn cargo_features(self) -> &'static [&'static str] {
         match self {
             Self::Webgpu => &["--features", "meetara-browser/gpu"],
+            // The standard library that comes with rustc knows no threads on this target.
+            Self::Threads => &[
+                "--features",
+                "meetara-browser/threads",
+                "-Zbuild-std=std,panic_abort",
+            ],
             _ => &[],
         }
     }
@@ -66,6 +87,10 @@ pub fn build(project: &Project, package: &str, features: Features) -> Result<Pat
 /// `cargo <what>` for WebAssembly: target, flags and target folder of a variant.
 pub fn command(project: &Project, what: &str, features: Features) -> Command {
     let mut cargo = cargo_command(project);
+    if matches!(features, Features::Threads) {
+        // `-Zbuild-std` is the one thing here that stable cargo refuses without it.
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+    }
     cargo
         .args([what, "--target", WASM_TARGET])
         .env("CARGO_TARGET_DIR", target_dir(project, features))

@@ -8,10 +8,12 @@ use std::path::Path;
 
 /// The features that browsers and workerd have. Never `--all-features`: with it wasm-opt writes
 /// encodings that Chromium refuses.
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 13] = [
     "-O3",
     "--converge",
     "--enable-simd",
+    // Only what asks for it uses them: the build with threads.
+    "--enable-threads",
     "--enable-relaxed-simd",
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",

@@ -22,6 +22,7 @@
 //! weights that meet in byte `b` of the nibbles.
 
 use core::fmt;
+use core::ops::Range;
 
 use meetara_format::GgmlType;
 
@@ -277,6 +278,19 @@ impl<'a> Weights<'a> {
         };
         assert_eq!(self.tail.len(), tail_bytes, "a last group of another size");
         rows
+    }
+
+    /// Those of `rows`, which begin with a group and end with one, or with the last row of all; a row
+    /// takes `row_bytes`.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>, row_bytes: usize) -> Weights<'a> {
+        let group_bytes = GROUP * row_bytes;
+        let (first, last) = (rows.start / GROUP, rows.end / GROUP);
+        let ends_inside = !rows.end.is_multiple_of(GROUP);
+        Weights {
+            groups: &self.groups[first * group_bytes..last * group_bytes],
+            tail: if ends_inside { self.tail } else { &[] },
+        }
     }
 
     /// Group `index` of groups of `group_bytes`: where row `8 * index` and the seven after it lie.

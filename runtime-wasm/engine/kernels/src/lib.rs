@@ -45,6 +45,8 @@ pub mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub mod simd128;
 
+use core::ops::Range;
+
 pub use dispatch::Kernels;
 pub use layout::{GROUP, Weights};
 
@@ -134,6 +136,17 @@ impl<'a> Q8<'a> {
         }
     }
 
+    /// Some of the vectors; `columns.start` is a multiple of [`COLUMN_TILE`].
+    #[must_use]
+    pub fn part(&self, columns: Range<usize>) -> Q8<'a> {
+        Q8 {
+            quants: &self.quants[columns.start * self.len..columns.end * self.len],
+            scales: &self.scales[columns.start..],
+            sums: &self.sums[columns.start..],
+            ..*self
+        }
+    }
+
     /// Asserts that the slices hold what the shapes promise.
     #[inline(never)]
     pub(crate) fn check(&self) {
@@ -163,6 +176,18 @@ impl<'a> Q8K<'a> {
             quants: &self.quants[column * self.len..][..self.len],
             scales: &self.scales[column..],
             sums: &self.sums[column * sums..][..sums],
+            ..*self
+        }
+    }
+
+    /// Some of the vectors; `columns.start` is a multiple of [`COLUMN_TILE`].
+    #[must_use]
+    pub fn part(&self, columns: Range<usize>) -> Q8K<'a> {
+        let sums = self.len / Q8K_LEN * SUMS;
+        Q8K {
+            quants: &self.quants[columns.start * self.len..columns.end * self.len],
+            scales: &self.scales[columns.start..],
+            sums: &self.sums[columns.start * sums..columns.end * sums],
             ..*self
         }
     }

@@ -28,6 +28,7 @@ use super::{EXTRAS, Finish, GenerateParams, Started, Step, Usage};
 use crate::error::{Error, Result};
 use crate::model::{Adapter, Model, Scratch};
 use crate::nn::kv_cache::{KvCache, KvType};
+use crate::nn::pool::Pool;
 use crate::nn::{COLUMNS_MAX, memory};
 use crate::profile::{Clock, Span};
 use crate::template::Message;
@@ -159,6 +160,12 @@ impl Session {
         self.cache.memory_bytes()
             + self.scratch.memory_bytes()
             + 4 * (self.logits.len() + self.tokens.capacity())
+    }
+
+    /// Computes products on threads that the host lends, or with `None` on the calling one. Logits
+    /// stay the same bit for bit.
+    pub fn set_pool(&mut self, pool: Option<Arc<dyn Pool>>) {
+        self.scratch.set_pool(pool);
     }
 
     /// Measures from now on, with `clock`, what the time of this session goes into; what was measured

@@ -12,6 +12,8 @@
 //! logits = output(norm(x))          where asked for            (n_vocab)
 //! ```
 
+use std::sync::Arc;
+
 use super::config::Config;
 use super::tensors::Tensors;
 use crate::error::{Error, Result};
@@ -21,6 +23,7 @@ use crate::nn::kv_cache::{KvCache, Side};
 use crate::nn::linear::{Input, Linear, Matrix, QuantStore};
 use crate::nn::lora::Mix;
 use crate::nn::norm::RmsNorm;
+use crate::nn::pool::Pool;
 use crate::nn::rope::Rope;
 use crate::nn::{COLUMNS_MAX, add, memory};
 use crate::profile::Profile;
@@ -376,6 +379,11 @@ impl Scratch {
     /// The adapters that the linear layers add.
     pub(crate) fn adapters(&mut self) -> &mut Mix {
         &mut self.store.adapters
+    }
+
+    /// Threads for products.
+    pub(crate) fn set_pool(&mut self, pool: Option<Arc<dyn Pool>>) {
+        self.store.pool = pool;
     }
 
     /// Where the time goes, once it has a clock.

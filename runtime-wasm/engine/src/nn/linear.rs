@@ -5,11 +5,13 @@
 //! weaves when a model is loaded, and hands single rows out as the file had them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use meetara_format::{GgmlType, block};
 
 use super::lora::Mix;
 use super::memory;
+use super::pool::{Pool, THREADS, WORK_MIN, for_each_run, run_len};
 use crate::error::{Error, Result};
 use crate::kernels::dispatch::Product;
 use crate::kernels::layout::{self, GROUP, Weights};
@@ -172,7 +174,15 @@ impl Matrix {
     pub fn forward(&self, kernels: &Kernels, file: &[u8], x: &mut Input<'_>, out: &mut [f32]) {
         assert_eq!(x.len, self.n_in);
         let weights = self.weights(file);
-        let one = x.columns() == 1;
+        let columns = x.columns();
+        let one = columns == 1;
+        if THREADS
+            && let Some(pool) = x.store.pool.clone()
+            && self.n_in * self.n_out * columns >= WORK_MIN
+            && pool.pieces() > 1
+        {
+            return self.forward_on(&*pool, kernels, file, x, out);
+        }
         match self.product {
             Product::Q8(product) => {
                 let x = x.q8(kernels);
@@ -185,6 +195,61 @@ impl Matrix {
             Product::F32(product) if one => (product.matvec)(self.rows(file), x.values, out),
             Product::F32(product) => {
                 (product.matmul)(self.rows(file), x.len, x.values, out);
+            }
+        }
+    }
+}
+
+impl Matrix {
+    /// [`Self::forward`] in pieces: rows of a single column, else columns.
+    fn forward_on(
+        &self,
+        pool: &dyn Pool,
+        kernels: &Kernels,
+        file: &[u8],
+        x: &mut Input<'_>,
+        out: &mut [f32],
+    ) {
+        let weights = self.weights(file);
+        let (n_in, n_out, columns) = (self.n_in, self.n_out, x.columns());
+        let by_row = columns == 1;
+        let (width, run) = if by_row {
+            (1, run_len(n_out, GROUP, pool.pieces()))
+        } else {
+            (n_out, run_len(columns, COLUMN_TILE, pool.pieces()))
+        };
+        match self.product {
+            Product::Q8(product) => {
+                let x = x.q8(kernels);
+                for_each_run(pool, out, width, run, |range, out| {
+                    if by_row {
+                        (product.matvec)(weights.part(range, self.row_bytes), x, out);
+                    } else {
+                        (product.matmul)(weights, x.part(range), out);
+                    }
+                });
+            }
+            Product::Q8K(product) => {
+                let x = x.q8k(kernels);
+                for_each_run(pool, out, width, run, |range, out| {
+                    if by_row {
+                        (product.matvec)(weights.part(range, self.row_bytes), x, out);
+                    } else {
+                        (product.matmul)(weights, x.part(range), out);
+                    }
+                });
+            }
+            Product::F32(product) => {
+                let (rows, x) = (self.rows(file), x.values);
+                for_each_run(pool, out, width, run, |range, out| {
+                    if by_row {
+                        let bytes = range.start * self.row_bytes..range.end * self.row_bytes;
+                        (product.matvec)(&rows[bytes], x, out);
+                    } else {
+                        let x = &x[range.start * n_in..range.end * n_in];
+                        (product.matmul)(rows, n_in, x, out);
+                    }
+                });
             }
         }
     }
@@ -228,6 +293,8 @@ pub struct QuantStore {
     sums_k: Vec<i16>,
     /// Added by every [`Linear`].
     pub adapters: Mix,
+    /// Threads that the host lends; without them all work is done on the calling one.
+    pub pool: Option<Arc<dyn Pool>>,
 }
 
 impl QuantStore {
@@ -245,6 +312,7 @@ impl QuantStore {
             sums: memory::zeroed(blocks, what)?,
             sums_k: memory::zeroed(values / Q8K_LEN * SUMS, what)?,
             adapters: Mix::default(),
+            pool: None,
         })
     }
 

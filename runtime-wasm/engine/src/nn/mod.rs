@@ -10,6 +10,8 @@ pub mod linear;
 pub mod lora;
 pub mod memory;
 pub mod norm;
+pub mod pool;
+pub mod pool_choice;
 pub mod rope;
 
 /// The most columns that are evaluated together. A weight block is unpacked
