@@ -73,6 +73,13 @@ fn columns<B: Block<A>, A: Activations, const C: usize>(
         let mut y = [_mm256_setzero_ps(); C];
         let mut quants = quants;
         for block in 0..blocks {
+            if C == 1 {
+                // One vector waits for its weights: ask for those of the next group. They follow
+                // this one's, and past the last of a matrix another one does, or nothing happens.
+                for line in (0..GROUP * B::BYTES).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(group_bytes + line).cast());
+                }
+            }
             // SAFETY: `check` found `blocks` blocks in every group and in every vector; the set
             // of kernels that called exists only where the CPU has the instructions.
             unsafe {

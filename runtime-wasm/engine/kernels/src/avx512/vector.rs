@@ -111,14 +111,24 @@ pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     }
 }
 
+/// Also asks for as many halves behind `x`: in a KV cache those of the next head.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn f16_to_f32(x: &[u16], out: &mut [f32]) {
     assert_eq!(x.len(), out.len());
-    let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<16>(), out.as_chunks_mut::<16>());
+    let len = x.len();
+    let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<32>(), out.as_chunks_mut::<32>());
     for (x, out) in x.iter().zip(out) {
-        // SAFETY: `x` has 16 halves.
-        let halves = unsafe { _mm256_loadu_si256(x.as_ptr().cast()) };
-        store(out, _mm512_cvtph_ps(halves));
+        _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().wrapping_add(len).cast());
+        for (x, out) in x
+            .as_chunks::<16>()
+            .0
+            .iter()
+            .zip(out.as_chunks_mut::<16>().0)
+        {
+            // SAFETY: `x` has 16 halves.
+            let halves = unsafe { _mm256_loadu_si256(x.as_ptr().cast()) };
+            store(out, _mm512_cvtph_ps(halves));
+        }
     }
     scalar::f16_to_f32(x_rest, out_rest);
 }
