@@ -68,7 +68,6 @@ pub fn run(args: Args, device: Device, json: bool) -> Result<()> {
 
 /// Weights to begin with.
 struct Init {
-    model: Model,
     file: Vec<u8>,
     /// Steps done and tokens seen.
     done: (u64, u64),
@@ -88,7 +87,7 @@ impl Init {
             count("meetara.training.steps")?,
             count("meetara.training.tokens")?,
         );
-        Ok(Self { model, file, done })
+        Ok(Self { file, done })
     }
 }
 
@@ -115,7 +114,7 @@ impl super::OnDevice for Training {
         let mut learner = WholeModel::<B>::new(&config, &device);
         let mut done = (0, 0);
         if let Some(init) = init {
-            learner.model = load::llama(&init.model, &config.model, &init.file, &device)?;
+            learner.model = load::llama(&config.model, &init.file, &device)?;
             done = init.done;
         }
         driver::run(

@@ -191,7 +191,7 @@ impl super::OnDevice for Training {
         let spec = load::spec(&self.base)?;
         B::seed(&device, config.seed);
         let learner = Adapter::<B>::new(
-            load::llama(&self.base, &spec, &self.base_file, &device)?,
+            load::llama(&spec, &self.base_file, &device)?,
             Lora::new(&spec, config.lora_r, config.lora_alpha, &device),
             config.learning_rate,
             &device,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use burn::tensor::backend::Backend;
 use meetara_engine::model::Model;
 use meetara_engine::model::adapter::{BASE_KEY, base_hash};
-use meetara_format::{GgmlType, Writer};
+use meetara_format::{GgmlType, Gguf, Writer};
 
 use super::save::matrix;
 use crate::kernels::block::LINEARS;
@@ -30,7 +30,9 @@ pub fn write<B: Backend>(
     writer.set("general.base_model.0.name", config.name.as_str());
     writer.set("adapter.type", "lora");
     writer.set("adapter.lora.alpha", alpha);
-    writer.set(BASE_KEY, base_hash(base.gguf(), base_file)?);
+    // Parsed again: the header that the engine keeps heads its own copy of the data.
+    let head = Gguf::parse(base_file, base_file.len() as u64)?;
+    writer.set(BASE_KEY, base_hash(&head, base_file)?);
     for (key, value) in metadata {
         writer.set(key, value.clone());
     }

@@ -5,6 +5,7 @@ use burn::module::Param;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use meetara_engine::model::Model;
+use meetara_format::Gguf;
 
 use crate::kernels::block::LINEARS;
 use crate::model::{Block, Llama, ModelSpec};
@@ -63,14 +64,10 @@ pub fn spec(model: &Model) -> Result<ModelSpec> {
 }
 
 /// The weights of `file`, dequantised, with the shape that [`spec`] gave.
-pub fn llama<B: Backend>(
-    model: &Model,
-    spec: &ModelSpec,
-    file: &[u8],
-    device: &B::Device,
-) -> Result<Llama<B>> {
+pub fn llama<B: Backend>(spec: &ModelSpec, file: &[u8], device: &B::Device) -> Result<Llama<B>> {
+    // The header that the engine keeps heads its own copy of the data, not the file.
+    let gguf = Gguf::parse(file, file.len() as u64)?;
     let read = |name: &str| -> Result<Vec<f32>> {
-        let gguf = model.gguf();
         let tensor = gguf
             .tensor(name)
             .with_context(|| format!("the base has no tensor {name}"))?;
