@@ -84,6 +84,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "millions of numbers, and nothing unsafe")]
     fn within_1_5_ulp_of_the_true_value() {
         let mut worst = (0.0, 0.0);
         // Every 61st float between -69 and 88.7.
