@@ -46,6 +46,8 @@ pub mod scalar;
 pub mod simd128;
 
 use core::ops::Range;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use dispatch::Kernels;
 pub use layout::{GROUP, Weights};

@@ -20,6 +20,7 @@ mod vector;
 mod woven;
 
 use super::dispatch::{Kernels, kernels};
+use super::x86::{export, export_products};
 use super::{Q8, Q8K, Weights};
 
 /// Proof that this CPU has AVX2 and F16C.
@@ -41,34 +42,9 @@ impl Avx2 {
     }
 }
 
-macro_rules! export {
-    ($($name:ident = $module:ident::$inner:ident$(::<$($block:ty),*>)? ($($arg:ident: $ty:ty),*) $(-> $result:ty)?;)*) => {$(
-        fn $name($($arg: $ty),*) $(-> $result)? {
-            // SAFETY: this function leaves the module through `Avx2::kernels`
-            // alone, and an `Avx2` exists only where the CPU has the features
-            // that the callee is compiled for.
-            unsafe { $module::$inner$(::<$($block),*>)?($($arg),*) }
-        }
-    )*};
-}
+export_products!();
 
 export! {
-    matvec_q4_0_q8 = woven::matvec::<block32::Q4_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q4_0_q8 = woven::matmul::<block32::Q4_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q4_1_q8 = woven::matvec::<block32::Q4_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q4_1_q8 = woven::matmul::<block32::Q4_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q5_0_q8 = woven::matvec::<block32::Q5_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q5_0_q8 = woven::matmul::<block32::Q5_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q5_1_q8 = woven::matvec::<block32::Q5_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q5_1_q8 = woven::matmul::<block32::Q5_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q8_0_q8 = woven::matvec::<block32::Q8_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q8_0_q8 = woven::matmul::<block32::Q8_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q4k_q8k = woven::matvec::<block_k::Q4K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matmul_q4k_q8k = woven::matmul::<block_k::Q4K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matvec_q5k_q8k = woven::matvec::<block_k::Q5K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matmul_q5k_q8k = woven::matmul::<block_k::Q5K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matvec_q6k_q8k = woven::matvec::<block_k::Q6K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matmul_q6k_q8k = woven::matmul::<block_k::Q6K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
     matvec_f32_f32 = float::matvec::<float::F32>(weights: &[u8], x: &[f32], out: &mut [f32]);
     matmul_f32_f32 = float::matmul::<float::F32>(weights: &[u8], len: usize, x: &[f32], out: &mut [f32]);
     matvec_f16_f32 = float::matvec::<float::F16>(weights: &[u8], x: &[f32], out: &mut [f32]);

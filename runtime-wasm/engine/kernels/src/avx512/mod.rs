@@ -14,6 +14,7 @@ mod woven;
 
 use super::avx2::Avx2;
 use super::dispatch::{Kernels, ProductQ8, ProductQ8K};
+use super::x86::{export, export_products};
 use super::{Q8, Q8K, Weights};
 
 /// Proof that this CPU has AVX-512 with VNNI.
@@ -64,34 +65,9 @@ impl Avx512 {
     }
 }
 
-macro_rules! export {
-    ($($name:ident = $module:ident::$inner:ident$(::<$($block:ty),*>)? ($($arg:ident: $ty:ty),*);)*) => {$(
-        fn $name($($arg: $ty),*) {
-            // SAFETY: this function leaves the module through `Avx512::kernels`
-            // alone, and an `Avx512` exists only where the CPU has the features
-            // that the callee is compiled for.
-            unsafe { $module::$inner$(::<$($block),*>)?($($arg),*) }
-        }
-    )*};
-}
+export_products!();
 
 export! {
-    matvec_q4_0_q8 = woven::matvec::<block32::Q4_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q4_0_q8 = woven::matmul::<block32::Q4_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q4_1_q8 = woven::matvec::<block32::Q4_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q4_1_q8 = woven::matmul::<block32::Q4_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q5_0_q8 = woven::matvec::<block32::Q5_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q5_0_q8 = woven::matmul::<block32::Q5_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q5_1_q8 = woven::matvec::<block32::Q5_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q5_1_q8 = woven::matmul::<block32::Q5_1, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q8_0_q8 = woven::matvec::<block32::Q8_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matmul_q8_0_q8 = woven::matmul::<block32::Q8_0, _>(weights: Weights<'_>, x: Q8<'_>, out: &mut [f32]);
-    matvec_q4k_q8k = woven::matvec::<block_k::Q4K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matmul_q4k_q8k = woven::matmul::<block_k::Q4K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matvec_q5k_q8k = woven::matvec::<block_k::Q5K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matmul_q5k_q8k = woven::matmul::<block_k::Q5K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matvec_q6k_q8k = woven::matvec::<block_k::Q6K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
-    matmul_q6k_q8k = woven::matmul::<block_k::Q6K, _>(weights: Weights<'_>, x: Q8K<'_>, out: &mut [f32]);
     attention_scores = attention::attention_scores(keys: &[f32], q: &[f32], scores: &mut [f32], stride: usize, head_dim: usize);
     attention_values = attention::attention_values(values: &[f32], scores: &[f32], stride: usize, head_dim: usize, out: &mut [f32]);
     widen_keys = attention::widen_keys(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]);
