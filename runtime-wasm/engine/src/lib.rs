@@ -3,7 +3,7 @@
 //! A [`model::Model`] owns the bytes of one GGUF file and a
 //! [`generate::Session`] is one conversation with it. Nothing here opens a
 //! file, reads a clock, starts a thread or draws a random number that was not
-//! handed in. Work is pulled: one call of [`generate::Session::step`] is one
+//! handed in. An `encoder::Encoder` reads one text at a time. Work is pulled: one call of [`generate::Session::step`] is one
 //! bounded piece of work, so whoever calls decides when to stop.
 //!
 //! The logits of one file and one list of tokens are bitwise the same on every
@@ -11,6 +11,8 @@
 //! one number that tells two builds apart.
 
 pub mod conformance;
+#[cfg(feature = "encoder")]
+pub mod encoder;
 pub mod error;
 pub mod eval;
 pub mod generate;

@@ -11,7 +11,7 @@
 //! length of their tags (`tags`) and another that of their output. What is not bounded is the memory of a text that
 //! a template doubles again and again: the sandbox around the engine ends that.
 
-mod case;
+pub(crate) mod case;
 mod jinja;
 mod python;
 mod tags;

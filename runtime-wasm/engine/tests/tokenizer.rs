@@ -163,7 +163,7 @@ fn a_damaged_file_is_an_error_that_names_the_key() {
         ("model", Some(Value::U32(1)), ErrorKind::InvalidModel),
         (
             "model",
-            Some(Value::from("bert")),
+            Some(Value::from("t5")),
             ErrorKind::UnsupportedModel,
         ),
         (

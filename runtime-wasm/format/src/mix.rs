@@ -213,7 +213,12 @@ fn is_matrix(name: &str, dims: &[u64]) -> bool {
         "shortconv.conv.weight",
         "attn_rel_b.weight",
     ];
-    n_dims >= 2 && name.ends_with("weight") && !kept.iter().any(|part| name.contains(part))
+    // Named heads of encoders, which llama.cpp does not know: a few rows, and what they say is the model's purpose.
+    let is_head = name.starts_with("head.");
+    n_dims >= 2
+        && name.ends_with("weight")
+        && !is_head
+        && !kept.iter().any(|part| name.contains(part))
 }
 
 /// What the kind of file calls for, before the row length is looked at.

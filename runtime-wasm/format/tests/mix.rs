@@ -46,7 +46,7 @@ fn layers_with_more_bits() {
 #[test]
 fn our_pocket_model() {
     let matrix = [256, 256];
-    let cases: [(&str, &[u64], GgmlType); 14] = [
+    let cases: [(&str, &[u64], GgmlType); 16] = [
         ("token_embd.weight", &[256, 8192], Q6_K),
         ("output_norm.weight", &[256], F32),
         ("blk.0.attn_norm.weight", &[256], F32),
@@ -61,6 +61,8 @@ fn our_pocket_model() {
         ("blk.4.ffn_down.weight", &[768, 256], Q4_K),
         ("blk.0.attn_q.bias", &[256], F32),
         ("blk.0.attn_q.weight.lora_a", &[256, 8], F32),
+        ("head.mood.weight", &[256, 3], F32),
+        ("cls.weight", &matrix, Q4_K),
     ];
     for (name, dims, expected) in cases {
         assert_eq!(

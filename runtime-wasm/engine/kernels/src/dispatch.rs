@@ -40,6 +40,9 @@ pub struct ProductF32 {
 /// `f(x, quants, scales, sums, stride)`: one vector to 8 bits.
 pub type Quantize<S> = fn(&[f32], &mut [i8], &mut [f32], &mut [S], usize);
 
+/// `f(x, weight, bias, eps, out)`, all of one length.
+pub type LayerNorm = fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
+
 /// A set of kernels that this CPU can run. What each does, shapes included, is
 /// said at the function of the same name in [`scalar`].
 #[derive(Clone, Copy, Debug)]
@@ -69,9 +72,11 @@ pub struct Kernels {
     pub widen_keys: fn(&[i8], &[f32], usize, &mut [f32]),
     pub widen_values: fn(&[i8], &[f32], usize, &mut [f32]),
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    pub layer_norm: LayerNorm,
     pub rope: fn(&mut [f32], &[f32], &[f32]),
     pub softmax: fn(&mut [f32]),
     pub silu_mul: fn(&mut [f32], &[f32]),
+    pub gelu: fn(&mut [f32]),
     pub f32_to_f16: fn(&[f32], &mut [u16]),
     pub f16_to_f32: fn(&[u16], &mut [f32]),
 }
@@ -137,9 +142,11 @@ macro_rules! kernels {
             widen_keys,
             widen_values,
             rms_norm,
+            layer_norm,
             rope,
             softmax,
             silu_mul,
+            gelu,
             f32_to_f16,
             f16_to_f32,
         }

@@ -8,7 +8,7 @@
 //! ```
 
 use meetara_format::GgmlType;
-use meetara_kernels::dispatch::Product;
+use meetara_kernels::dispatch::{LayerNorm, Product};
 use meetara_kernels::layout::{GROUP, weave};
 use meetara_kernels::{KEY_GROUP, Kernels, Q8, Q8_LEN, Q8K, Q8K_LEN, SUMS, Weights, scalar};
 
@@ -467,6 +467,18 @@ fn vector_kernels_have_the_scalar_bits() {
                     &what("rms_norm"),
                     &norm(scalar::rms_norm),
                     &norm(kernels.rms_norm),
+                );
+
+                pair("gelu", &scalar::gelu, &kernels.gelu);
+                let norm = |f: LayerNorm| {
+                    let mut out = vec![0.0; len];
+                    f(&x, &y, &x, 1e-5, &mut out);
+                    out
+                };
+                assert_same(
+                    &what("layer_norm"),
+                    &norm(scalar::layer_norm),
+                    &norm(kernels.layer_norm),
                 );
 
                 let rows = floats(&mut bits, 5 * len, kind);

@@ -58,8 +58,12 @@ pub(crate) fn architecture(gguf: &Gguf) -> Result<&str> {
     if ARCHITECTURES.contains(&architecture) {
         return Ok(architecture);
     }
+    let hint = match architecture {
+        "bert" => "; it is an encoder, which is loaded as one, not as a chat model",
+        _ => "",
+    };
     Err(Error::unsupported_model(format!(
-        "the file's architecture is {architecture:?}; this engine runs {ARCHITECTURES:?} files"
+        "the file's architecture is {architecture:?}; this engine runs {ARCHITECTURES:?} files{hint}"
     )))
 }
 

@@ -4,7 +4,7 @@ pub mod adapter;
 pub mod adapter_pool;
 mod config;
 mod llama;
-mod tensors;
+pub(crate) mod tensors;
 
 use meetara_format::{Gguf, Value};
 
@@ -64,14 +64,7 @@ impl Model {
             let mut tensors = tensors::Tensors::new(&gguf, &bytes, &kernels);
             // Another architecture has other tensors: say that, not that ours are missing.
             config::architecture(&gguf)?;
-            let n_vocab = match *tensors.shape("token_embd.weight")? {
-                [_, n_vocab] => usize::try_from(n_vocab).unwrap_or(usize::MAX),
-                ref shape => {
-                    return Err(Error::invalid_model(format!(
-                        "the tensor token_embd.weight has shape {shape:?}, it must have two dimensions"
-                    )));
-                }
-            };
+            let n_vocab = tensors.rows("token_embd.weight")?;
             let config = Config::from_gguf(&gguf, n_vocab)?;
             let llama = Llama::load(&mut tensors, &config)?;
             (config, llama)
@@ -154,13 +147,13 @@ impl Model {
 
 /// Gives the header's part of `file` back, which `gguf` holds now: 0.3 MB of the shipped model, and
 /// room for the tokenizer's tables, which come next.
-fn drop_header(gguf: &mut Gguf, file: &mut Vec<u8>) {
+pub(crate) fn drop_header(gguf: &mut Gguf, file: &mut Vec<u8>) {
     let header = usize::try_from(gguf.data_start).map_or(file.len(), |start| start.min(file.len()));
     file.drain(..header);
     file.shrink_to_fit();
     gguf.data_start = 0;
 }
 
-fn is_long(value: &Value) -> bool {
+pub(crate) fn is_long(value: &Value) -> bool {
     matches!(value, Value::Array(array) if array.len() > ARRAY_KEPT_MAX)
 }

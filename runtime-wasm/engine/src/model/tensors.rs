@@ -5,6 +5,8 @@ use meetara_format::{GgmlType, Gguf, TensorInfo};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::nn::linear::{Linear, Matrix};
+#[cfg(feature = "encoder")]
+use crate::nn::norm::LayerNorm;
 use crate::nn::norm::RmsNorm;
 
 /// The tensor table of a file, with a note of which tensors were taken.
@@ -40,10 +42,22 @@ impl<'a> Tensors<'a> {
         Error::invalid_model(format!("the tensor {name} is missing from the file"))
     }
 
-    /// The shape that the table gives for `name`.
-    pub(crate) fn shape(&self, name: &str) -> Result<&'a [u64]> {
+    /// How many rows the table gives for the matrix `name`.
+    pub(crate) fn rows(&self, name: &str) -> Result<usize> {
         let tensor = self.gguf.tensor(name).ok_or_else(|| Self::missing(name))?;
-        Ok(tensor.shape())
+        match *tensor.shape() {
+            [_, rows] => Ok(usize::try_from(rows).unwrap_or(usize::MAX)),
+            ref shape => Err(Error::invalid_model(format!(
+                "the tensor {name} has shape {shape:?}, it must have two dimensions"
+            ))),
+        }
+    }
+
+    /// How many rows the table gives for `name`; of a vector, one.
+    #[cfg(feature = "encoder")]
+    pub(crate) fn optional_rows(&self, name: &str) -> Option<usize> {
+        let rows = self.gguf.tensor(name)?.shape().get(1).copied();
+        usize::try_from(rows.unwrap_or(1)).ok()
     }
 
     /// Asserts a shape, ones at its end left out.
@@ -124,6 +138,21 @@ impl<'a> Tensors<'a> {
             .optional_vector(name, len)?
             .ok_or_else(|| Self::missing(name))?;
         Ok(RmsNorm { weight, eps })
+    }
+
+    /// The weights and the bias of a layer norm.
+    #[cfg(feature = "encoder")]
+    pub(crate) fn layer_norm(&mut self, name: &str, len: usize, eps: f32) -> Result<LayerNorm> {
+        let mut vector = |part: &str| {
+            let name = format!("{name}.{part}");
+            self.optional_vector(&name, len)?
+                .ok_or_else(|| Self::missing(&name))
+        };
+        Ok(LayerNorm {
+            weight: vector("weight")?,
+            bias: vector("bias")?,
+            eps,
+        })
     }
 
     /// A vector of `len` numbers of type F32; `None` when the file has no such tensor.

@@ -5,6 +5,8 @@
 //! one token's vector contiguous: (C, length).
 
 pub mod attention;
+#[cfg(feature = "encoder")]
+pub mod full_attention;
 pub mod kv_cache;
 pub mod linear;
 pub mod lora;

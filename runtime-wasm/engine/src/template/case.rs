@@ -151,7 +151,7 @@ fn is_letter(c: char) -> bool {
 }
 
 /// Lower case of one character. Of İ, whose lower case is two, it is the first.
-fn lower_of(c: char) -> char {
+pub(crate) fn lower_of(c: char) -> char {
     if c.is_ascii() {
         return c.to_ascii_lowercase();
     }

@@ -48,9 +48,11 @@ impl Tokenizer {
         let is_spm = match model {
             "gpt2" => false,
             "llama" => true,
+            #[cfg(feature = "encoder")]
+            "bert" => false,
             other => {
                 return Err(Error::unsupported_model(format!(
-                    "tokenizer.ggml.model is {other:?}; this runtime knows gpt2 (byte-level BPE) and llama (SentencePiece)"
+                    "tokenizer.ggml.model is {other:?}; this runtime knows {KNOWN_MODELS}"
                 )));
             }
         };
@@ -65,29 +67,33 @@ impl Tokenizer {
         }
         let mut vocab = Vocab::new(tokens, kinds(gguf, tokens.len())?)?;
         let unknown = special_id(gguf, "unknown", tokens.len())?.or(is_spm.then_some(0));
-        let (algorithm, adds_bos) = if is_spm {
-            let scores = required(
-                gguf.get_f32_array("tokenizer.ggml.scores"),
-                "tokenizer.ggml.scores",
-            )?;
-            same_len("scores", scores.len(), tokens.len())?;
-            let prefix =
-                optional(gguf.get_bool("tokenizer.ggml.add_space_prefix"))?.unwrap_or(true);
-            (
-                Algorithm::Spm(Box::new(Spm::new(scores, prefix, unknown, &vocab)?)),
-                true,
-            )
-        } else {
-            let pre = Pre::from_name(optional(gguf.get_str("tokenizer.ggml.pre"))?)?;
-            let merges = required(
-                gguf.get_string_array("tokenizer.ggml.merges"),
-                "tokenizer.ggml.merges",
-            )?;
-            let is_llama3 = pre == Pre::Llama3;
-            (
-                Algorithm::Bpe(Box::new(Bpe::new(pre, is_llama3, merges, &mut vocab)?)),
-                is_llama3,
-            )
+        let (algorithm, adds_bos) = match model {
+            "llama" => {
+                let scores = required(
+                    gguf.get_f32_array("tokenizer.ggml.scores"),
+                    "tokenizer.ggml.scores",
+                )?;
+                same_len("scores", scores.len(), tokens.len())?;
+                let prefix =
+                    optional(gguf.get_bool("tokenizer.ggml.add_space_prefix"))?.unwrap_or(true);
+                let spm = Spm::new(scores, prefix, unknown, &vocab)?;
+                (Algorithm::Spm(Box::new(spm)), true)
+            }
+            #[cfg(feature = "encoder")]
+            "bert" => {
+                let wordpiece = super::WordPiece::from_gguf(gguf, unknown, &vocab)?;
+                (Algorithm::WordPiece(Box::new(wordpiece)), false)
+            }
+            _ => {
+                let pre = Pre::from_name(optional(gguf.get_str("tokenizer.ggml.pre"))?)?;
+                let merges = required(
+                    gguf.get_string_array("tokenizer.ggml.merges"),
+                    "tokenizer.ggml.merges",
+                )?;
+                let is_llama3 = pre == Pre::Llama3;
+                let bpe = Bpe::new(pre, is_llama3, merges, &mut vocab)?;
+                (Algorithm::Bpe(Box::new(bpe)), is_llama3)
+            }
         };
         // SentencePiece models that name no ids use 1 and 2; a BPE has no such custom.
         let by_custom = |id: u32| (is_spm && (id as usize) < tokens.len()).then_some(id);
@@ -120,6 +126,38 @@ impl Tokenizer {
             end_of_generation,
         })
     }
+}
+
+#[cfg(feature = "encoder")]
+const KNOWN_MODELS: &str = "gpt2 (byte-level BPE), llama (SentencePiece) and bert (WordPiece)";
+#[cfg(not(feature = "encoder"))]
+const KNOWN_MODELS: &str = "gpt2 (byte-level BPE) and llama (SentencePiece)";
+
+/// The tokens that an encoder wants around a text: `[CLS]` and `[SEP]`, or `<s>` and `</s>`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidModel`](crate::ErrorKind::InvalidModel) when the file names none.
+#[cfg(feature = "encoder")]
+pub(crate) fn markers(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<[u32; 2]> {
+    // The format itself misspells the second.
+    let known: [(&[&str], &str); 2] = [
+        (&["cls", "bos"], "[CLS]"),
+        (&["seperator", "separator", "eos"], "[SEP]"),
+    ];
+    let mut markers = [0; 2];
+    for (marker, (keys, text)) in markers.iter_mut().zip(known) {
+        let mut found = None;
+        for key in keys {
+            found = found.or(special_id(gguf, key, tokenizer.len())?);
+        }
+        *marker = found.or_else(|| tokenizer.token_id(text)).ok_or_else(|| {
+            Error::invalid_model(format!(
+                "the file names no token for {text}: tokenizer.ggml.{}_token_id is missing",
+                keys[0]
+            ))
+        })?;
+    }
+    Ok(markers)
 }
 
 /// The error of the format crate names key and types; here it becomes the engine's.

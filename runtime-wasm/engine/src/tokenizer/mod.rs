@@ -2,8 +2,9 @@
 //!
 //! [`Tokenizer`] reads the vocabulary of a GGUF file and knows two algorithms:
 //! byte-level BPE (`bpe`, `tokenizer.ggml.model = gpt2`) and SentencePiece-style
-//! merging by score (`spm`, `llama`). What the ids of a text are follows
-//! llama.cpp, whose vocabulary tests are ours, too.
+//! merging by score (`spm`, `llama`); encoders have a third, WordPiece (`wordpiece`,
+//! `bert`). What the ids of a text are follows llama.cpp, whose vocabulary tests
+//! are ours, too; WordPiece follows Hugging Face's `tokenizers`.
 //!
 //! | file | subject |
 //! |---|---|
@@ -11,9 +12,14 @@
 //! | `pretokenize`, `unicode` | the pieces within which BPE merges |
 //! | `bpe`, `byte_text` | byte-level BPE |
 //! | `spm` | merging by score |
+//! | `wordpiece`, `accents` | the longest known pieces of words in small letters |
 //! | `special` | tokens that are found before anything else |
 //! | `stream` | bytes of tokens to complete characters |
 
+#[cfg(feature = "encoder")]
+mod accent_tables;
+#[cfg(feature = "encoder")]
+mod accents;
 mod bpe;
 mod byte_text;
 mod load;
@@ -24,14 +30,22 @@ mod stream;
 pub(crate) mod unicode;
 mod unicode_tables;
 mod vocab;
+#[cfg(feature = "encoder")]
+mod wordpiece;
 
 use crate::error::{Error, Result};
 use bpe::Bpe;
 use byte_text::char_to_byte;
+#[cfg(feature = "encoder")]
+pub(crate) use load::markers;
 use special::SpecialSet;
 use spm::Spm;
 pub use stream::Utf8Stream;
 use vocab::{Kind, Vocab};
+#[cfg(feature = "encoder")]
+use wordpiece::WordPiece;
+#[cfg(feature = "encoder")]
+pub use wordpiece::ggml_token as wordpiece_token;
 
 /// What becomes of the text of control tokens, and of the unknown token, in [`Tokenizer::encode`].
 ///
@@ -65,12 +79,16 @@ pub struct Tokenizer {
 enum Algorithm {
     Bpe(Box<Bpe>),
     Spm(Box<Spm>),
+    #[cfg(feature = "encoder")]
+    WordPiece(Box<WordPiece>),
 }
 
 /// Memory that the pieces of one text share.
 enum Scratch {
     Bpe(bpe::Scratch),
     Spm(spm::Scratch),
+    #[cfg(feature = "encoder")]
+    None,
 }
 
 impl Tokenizer {
@@ -133,6 +151,8 @@ impl Tokenizer {
         let mut scratch = match &self.algorithm {
             Algorithm::Bpe(_) => Scratch::Bpe(bpe::Scratch::default()),
             Algorithm::Spm(_) => Scratch::Spm(spm::Scratch::default()),
+            #[cfg(feature = "encoder")]
+            Algorithm::WordPiece(_) => Scratch::None,
         };
         let set = match special {
             Special::Parse => &self.specials,
@@ -167,11 +187,11 @@ impl Tokenizer {
                     }
                 }
             }
-            (Some(Kind::Byte), Algorithm::Spm(_)) => match byte_of_name(text) {
+            (Some(Kind::Byte), _) => match byte_of_name(text) {
                 Some(byte) => bytes.push(byte),
                 None => bytes.extend_from_slice(text.as_bytes()),
             },
-            (Some(Kind::Normal), Algorithm::Spm(_)) => {
+            (Some(Kind::Normal), _) => {
                 for (index, part) in text.split(spm::SPACE).enumerate() {
                     if index > 0 {
                         bytes.push(b' ');
@@ -205,6 +225,8 @@ impl Tokenizer {
         let algorithm = match &self.algorithm {
             Algorithm::Bpe(bpe) => bpe.memory_bytes(),
             Algorithm::Spm(spm) => spm.memory_bytes(),
+            #[cfg(feature = "encoder")]
+            Algorithm::WordPiece(wordpiece) => wordpiece.memory_bytes(),
         };
         let sets = self.specials.memory_bytes() + self.user_defined.memory_bytes();
         self.vocab.memory_bytes() + algorithm + sets
@@ -227,6 +249,8 @@ impl Tokenizer {
             (Algorithm::Spm(spm), Scratch::Spm(scratch)) => {
                 spm.encode(&self.vocab, text, begins, scratch, ids)?
             }
+            #[cfg(feature = "encoder")]
+            (Algorithm::WordPiece(wordpiece), _) => wordpiece.encode(&self.vocab, text, ids),
             _ => {
                 return Err(Error::internal(
                     "the scratch memory of the tokenizer is another algorithm's",

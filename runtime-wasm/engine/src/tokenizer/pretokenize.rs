@@ -39,14 +39,14 @@ impl Pre {
     pub(super) fn from_name(name: Option<&str>) -> Result<Self> {
         Ok(match name {
             None | Some("default") => Self::Default,
-            Some("gpt-2" | "phi-2" | "mpt" | "olmo") => Self::Gpt2,
+            Some("gpt-2" | "phi-2" | "mpt" | "olmo" | "roberta-bpe") => Self::Gpt2,
             Some("llama-bpe" | "llama3" | "llama-v3") => Self::Llama3,
             Some("qwen2" | "deepseek-r1-qwen" | "kormo" | "f2llmv2" | "megrez") => Self::Qwen2,
             Some("smollm" | "starcoder" | "refact" | "command-r") => Self::SingleDigits,
             Some(other) => {
                 return Err(Error::unsupported_model(format!(
                     "tokenizer.ggml.pre is {other:?}, which this runtime does not know; it knows default, gpt-2, \
-                     phi-2, mpt, olmo, llama-bpe, llama3, llama-v3, qwen2, deepseek-r1-qwen, kormo, f2llmv2, megrez, \
+                     phi-2, mpt, olmo, roberta-bpe, llama-bpe, llama3, llama-v3, qwen2, deepseek-r1-qwen, kormo, f2llmv2, megrez, \
                      smollm, starcoder, refact, command-r"
                 )));
             }

@@ -40,7 +40,7 @@ pub(super) fn is_punctuation(c: char) -> bool {
     }
 }
 
-fn within(ranges: &[(u32, u32)], c: char) -> bool {
+pub(super) fn within(ranges: &[(u32, u32)], c: char) -> bool {
     let c = u32::from(c);
     let after = ranges.partition_point(|&(first, _)| first <= c);
     after

@@ -62,9 +62,11 @@ export! {
     widen_keys = attention::widen_keys(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]);
     widen_values = attention::widen_values(quants: &[i8], scales: &[f32], head_dim: usize, out: &mut [f32]);
     rms_norm = vector::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+    layer_norm = vector::layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
     rope = vector::rope(x: &mut [f32], cos: &[f32], sin: &[f32]);
     softmax = vector::softmax(x: &mut [f32]);
     silu_mul = vector::silu_mul(gate: &mut [f32], up: &[f32]);
+    gelu = vector::gelu(x: &mut [f32]);
     f32_to_f16 = vector::f32_to_f16(x: &[f32], out: &mut [u16]);
     f16_to_f32 = vector::f16_to_f32(x: &[u16], out: &mut [f32]);
 }

@@ -85,6 +85,28 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2,f16c")]
+pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    assert!([weight.len(), bias.len(), out.len()] == [x.len(); 3]);
+    let (whole, rest) = x.as_chunks::<8>();
+    let mut sum = _mm256_setzero_ps();
+    for x in whole {
+        sum = _mm256_add_ps(sum, load(x));
+    }
+    let mut lanes = lanes(sum);
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    let mean = scalar::fold(lanes) / x.len() as f32;
+    for (y, x) in out.iter_mut().zip(x) {
+        *y = x - mean;
+    }
+    let scale = 1.0 / (dot(out, out) / x.len() as f32 + eps).sqrt();
+    for ((y, w), b) in out.iter_mut().zip(weight).zip(bias) {
+        *y = (*y * scale) * w + b;
+    }
+}
+
+#[target_feature(enable = "avx2,f16c")]
 pub(super) fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let len = cos.len();
     if !len.is_multiple_of(8) || len == 0 {
@@ -142,6 +164,14 @@ pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
         store(gate, _mm256_mul_ps(silu, load(up)));
     }
     scalar::silu_mul(gate_rest, up_rest);
+}
+
+/// The compiler makes vectors of it.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn gelu(x: &mut [f32]) {
+    for x in x {
+        *x = math::gelu(*x);
+    }
 }
 
 #[target_feature(enable = "avx2,f16c")]

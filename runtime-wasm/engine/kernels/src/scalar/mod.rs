@@ -22,8 +22,8 @@ pub use float::{
 };
 pub use quantize::{block_scales, quantize_q8, quantize_q8k};
 pub use vector::{
-    F16_MAX, axpy, axpy_rows, dot, dot_rows, f16_to_f32, f32_to_f16, finite, rms_norm, rope,
-    silu_mul, softmax,
+    F16_MAX, axpy, axpy_rows, dot, dot_rows, f16_to_f32, f32_to_f16, finite, gelu, layer_norm,
+    rms_norm, rope, silu_mul, softmax,
 };
 
 /// The scalar kernels: any CPU runs them.

@@ -1,6 +1,6 @@
 //! The kernels between the matrix products.
 
-use super::super::math::exp;
+use super::super::math::{self, exp};
 use super::float::{dot_lanes, fold};
 
 /// Sum of `a[i] * b[i]` in eight lanes.
@@ -48,6 +48,24 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
+/// `out[i] = ((x[i] - mean) * s) * weight[i] + bias[i]` with `s = 1 / sqrt(variance + eps)`: the mean
+/// and the mean square of what is left by its subtraction, both summed in eight lanes.
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    assert!([weight.len(), bias.len(), out.len()] == [x.len(); 3]);
+    let mut lanes = [0.0; 8];
+    for (i, x) in x.iter().enumerate() {
+        lanes[i % 8] += x;
+    }
+    let mean = fold(lanes) / x.len() as f32;
+    for (y, x) in out.iter_mut().zip(x) {
+        *y = x - mean;
+    }
+    let scale = 1.0 / (dot(out, out) / x.len() as f32 + eps).sqrt();
+    for ((y, w), b) in out.iter_mut().zip(weight).zip(bias) {
+        *y = (*y * scale) * w + b;
+    }
+}
+
 /// Rotates adjacent pairs of every head of `x` (heads, cos.len()) in place:
 /// `x[i] * cos[i] + x[partner of i] * sin[i]`, where `cos` holds each pair's
 /// cosine twice and `sin` its sine, first negated, then as it is.
@@ -85,6 +103,13 @@ pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len());
     for (g, u) in gate.iter_mut().zip(up) {
         *g = (*g / (1.0 + exp(-*g))) * u;
+    }
+}
+
+/// Each element becomes its [`math::gelu`].
+pub fn gelu(x: &mut [f32]) {
+    for x in x {
+        *x = math::gelu(*x);
     }
 }
 

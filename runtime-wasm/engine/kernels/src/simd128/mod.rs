@@ -26,7 +26,9 @@ use super::scalar::{widen_keys, widen_values};
 use attention::{attention_scores, attention_values};
 use float::{dot, dot_rows};
 use quantize::{quantize_q8, quantize_q8k};
-use vector::{axpy, axpy_rows, f16_to_f32, f32_to_f16, rms_norm, rope, silu_mul, softmax};
+use vector::{
+    axpy, axpy_rows, f16_to_f32, f32_to_f16, gelu, layer_norm, rms_norm, rope, silu_mul, softmax,
+};
 
 /// The kernels of this build.
 pub const KERNELS: Kernels = if cfg!(target_feature = "relaxed-simd") {

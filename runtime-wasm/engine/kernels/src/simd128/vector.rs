@@ -77,6 +77,30 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
+pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    assert!([weight.len(), bias.len(), out.len()] == [x.len(); 3]);
+    let (whole, rest) = x.as_chunks::<8>();
+    let mut sums = [f32x4_splat(0.0); 2];
+    for x in whole {
+        for (sum, x) in sums.iter_mut().zip(x.as_chunks().0) {
+            *sum = f32x4_add(*sum, load(x));
+        }
+    }
+    let ([a, b, c, d], [e, f, g, h]) = (to_array(sums[0]), to_array(sums[1]));
+    let mut lanes = [a, b, c, d, e, f, g, h];
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    let mean = scalar::fold(lanes) / x.len() as f32;
+    for (y, x) in out.iter_mut().zip(x) {
+        *y = x - mean;
+    }
+    let scale = 1.0 / (dot(out, out) / x.len() as f32 + eps).sqrt();
+    for ((y, w), b) in out.iter_mut().zip(weight).zip(bias) {
+        *y = (*y * scale) * w + b;
+    }
+}
+
 pub(super) fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let len = cos.len();
     if !len.is_multiple_of(4) || len == 0 {
@@ -145,6 +169,13 @@ pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
         store(gate, f32x4_mul(silu, load(up)));
     }
     scalar::silu_mul(gate_rest, up_rest);
+}
+
+/// The compiler makes vectors of it.
+pub(super) fn gelu(x: &mut [f32]) {
+    for x in x {
+        *x = math::gelu(*x);
+    }
 }
 
 /// Scalar: a few hundred values a token, each an integer calculation.
