@@ -621,3 +621,22 @@ fn softmax_exponentials_follow_one_exp() {
         }
     }
 }
+
+#[test]
+fn halves_are_rounded_to_even_at_and_beside_every_tie() {
+    let mut x = vec![f32::MAX, 65_519.9, 65_520.0, 1e-45, 2.98e-8];
+    for bits in (0..0x7bff).step_by(if cfg!(miri) { 997 } else { 1 }) {
+        let [low, high] = [bits, bits + 1].map(|bits| half::f16::from_bits(bits).to_f32());
+        // Exact: halves have 13 bits less.
+        let tie = (low + high) / 2.0;
+        x.extend([tie.next_down(), tie, tie.next_up()]);
+    }
+    x.extend(x.clone().iter().map(|x| -x));
+    let mut wanted = vec![0; x.len()];
+    scalar::f32_to_f16(&x, &mut wanted);
+    for kernels in fast_sets() {
+        let mut found = vec![0; x.len()];
+        (kernels.f32_to_f16)(&x, &mut found);
+        assert_eq!(wanted, found, "{}", kernels.name);
+    }
+}

@@ -76,13 +76,7 @@ impl Session {
         let longest = encoded.iter().map(Vec::len).max().unwrap_or(0);
         self.check_room(prompt, longest - 1)?;
         self.reuse(prompt);
-        let mut columns = 0;
-        while self.tokens.len() < prompt.len() {
-            let done = self.tokens.len();
-            columns = COLUMNS_MAX.min(prompt.len() - done);
-            self.forward(&prompt[done..done + columns])?;
-        }
-        self.last_logits(columns);
+        self.prompt_logits(&prompt[self.tokens.len()..])?;
 
         let first = log_sum_exp(&self.logits);
         let mut sums: Vec<f32> = encoded
@@ -92,7 +86,7 @@ impl Session {
         for (tokens, sum) in encoded.iter().zip(&mut sums) {
             let mut following = tokens[1..].iter();
             for tokens in tokens[..tokens.len() - 1].chunks(COLUMNS_MAX) {
-                self.forward(tokens)?;
+                self.forward(tokens, tokens.len())?;
                 for (column, &next) in (0..tokens.len()).zip(&mut following) {
                     self.column_logits(column);
                     *sum += self.logits[next as usize] - log_sum_exp(&self.logits);

@@ -101,7 +101,7 @@ impl Session {
         if self.own == end {
             return Ok(false);
         }
-        self.evaluate(self.own, end)?;
+        self.evaluate(self.own, end, 0)?;
         Ok(true)
     }
 }

@@ -50,7 +50,7 @@ impl Session {
         let n_embd = self.model().config().n_embd;
         let mut sum = vec![0.0_f64; n_embd];
         for slice in tokens.chunks(COLUMNS_MAX) {
-            self.forward(slice)?;
+            self.forward(slice, slice.len())?;
             for row in self.hidden(slice.len()).chunks_exact(n_embd) {
                 for (sum, &x) in sum.iter_mut().zip(row) {
                     *sum = f64::from(x) + if pooling == Pooling::Mean { *sum } else { 0.0 };

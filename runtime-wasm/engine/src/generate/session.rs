@@ -329,8 +329,9 @@ impl Session {
         let total = reply.prompt.len();
         let done = self.tokens.len();
         let end = total.min(done + COLUMNS_MAX);
-        self.forward(&reply.prompt[done..end])?;
-        if end == total {
+        let is_last = end == total;
+        self.forward(&reply.prompt[done..end], usize::from(is_last))?;
+        if is_last {
             self.last_logits(end - done);
         }
         Ok(Step::Prefill {
@@ -404,7 +405,7 @@ impl Session {
             return Ok(false);
         }
         if !EXTRAS || drafts.rows.is_empty() {
-            self.forward(&[id])?;
+            self.forward(&[id], 1)?;
             self.last_logits(1);
         } else {
             // No guess may outlast the context, or the reply.
@@ -412,8 +413,8 @@ impl Session {
             self.tokens.push(id);
             drafts.guess(&self.tokens, left.min(max - at - 1));
             self.tokens.truncate(at);
-            self.forward(&drafts.batch)?;
             let columns = drafts.batch.len();
+            self.forward(&drafts.batch, columns)?;
             let rows = &mut drafts.rows[..columns * n_vocab];
             self.logits_of(0, columns, rows);
             self.logits.copy_from_slice(&rows[..n_vocab]);
@@ -471,12 +472,7 @@ impl Session {
     pub fn eval_tokens(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         self.check_room(tokens, 0)?;
         self.reset();
-        let mut columns = 0;
-        for tokens in tokens.chunks(COLUMNS_MAX) {
-            self.forward(tokens)?;
-            columns = tokens.len();
-        }
-        self.last_logits(columns);
+        self.prompt_logits(tokens)?;
         Ok(&self.logits)
     }
 
@@ -495,7 +491,7 @@ impl Session {
             )));
         }
         self.reply = None;
-        self.forward(&[token])?;
+        self.forward(&[token], 1)?;
         self.last_logits(1);
         Ok(&self.logits)
     }
@@ -527,7 +523,7 @@ impl Session {
         let mut rows = memory::zeroed(size, "logits")?;
         for tokens in tokens.chunks(COLUMNS_MAX) {
             let start = self.tokens.len();
-            self.forward(tokens)?;
+            self.forward(tokens, tokens.len())?;
             let mut first = 0;
             while first < tokens.len() {
                 let run = (first..tokens.len()).take(SCORE_COLUMNS);
@@ -599,13 +595,28 @@ impl Session {
         self.model.tokenizer().len().min(self.logits.len())
     }
 
-    /// Evaluates `tokens`, at most [`COLUMNS_MAX`], after all others.
-    pub(super) fn forward(&mut self, tokens: &[u32]) -> Result<()> {
+    /// Evaluates `tokens` after all others and fills `logits` from the last.
+    pub(super) fn prompt_logits(&mut self, tokens: &[u32]) -> Result<()> {
+        let mut left = tokens.len();
+        for tokens in tokens.chunks(COLUMNS_MAX) {
+            left -= tokens.len();
+            let is_last = left == 0;
+            self.forward(tokens, usize::from(is_last))?;
+            if is_last {
+                self.last_logits(tokens.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Evaluates `tokens`, at most [`COLUMNS_MAX`], after all others; logits and hidden states can
+    /// be had of the last `outputs` of them.
+    pub(super) fn forward(&mut self, tokens: &[u32], outputs: usize) -> Result<()> {
         while self.catch_up()? {}
         let first = self.tokens.len();
         self.tokens.extend_from_slice(tokens);
         let end = self.tokens.len();
-        let result = self.evaluate(first, end);
+        let result = self.evaluate(first, end, outputs);
         if result.is_err() {
             self.tokens.truncate(first);
         }
@@ -613,12 +624,13 @@ impl Session {
     }
 
     /// Fills the cache at `first..end` from the tokens there.
-    pub(super) fn evaluate(&mut self, first: usize, end: usize) -> Result<()> {
+    pub(super) fn evaluate(&mut self, first: usize, end: usize, outputs: usize) -> Result<()> {
         self.model.llama().forward(
             self.model.kernels(),
             self.model.file(),
             &self.tokens[first..end],
             first,
+            outputs,
             &mut self.cache,
             &mut self.scratch,
         )?;

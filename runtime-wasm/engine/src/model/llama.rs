@@ -11,7 +11,11 @@
 //!   x += linear(silu(linear(norm(x))) * linear(norm(x)))       (C, n_ff) inside
 //! logits = output(norm(x))          where asked for            (n_vocab)
 //! ```
+//!
+//! Only some columns are asked for, of a prompt the last one. The others need no more of the last
+//! layer than their keys and values.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::Config;
@@ -144,21 +148,26 @@ impl Llama {
 
     /// Evaluates `tokens`, at most [`COLUMNS_MAX`], at positions `first..`,
     /// after which `cache` holds their keys and values. Logits come from
-    /// [`Self::logits`].
+    /// [`Self::logits`], of the last `outputs` tokens only.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an id outside the vocabulary,
     /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) when a page of the cache cannot be had.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a range of tokens, and where all is"
+    )]
     pub(crate) fn forward(
         &self,
         kernels: &Kernels,
         file: &[u8],
         tokens: &[u32],
         first: usize,
+        outputs: usize,
         cache: &mut KvCache,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        assert!(!tokens.is_empty() && tokens.len() <= COLUMNS_MAX);
+        assert!(!tokens.is_empty() && tokens.len() <= COLUMNS_MAX && outputs <= tokens.len());
         let n_vocab = self.token_embd.n_out;
         if let Some(id) = tokens.iter().find(|&&id| id as usize >= n_vocab) {
             return Err(Error::invalid_request(format!(
@@ -166,6 +175,7 @@ impl Llama {
             )));
         }
         cache.reserve(first + tokens.len())?;
+        scratch.outputs = tokens.len() - outputs..tokens.len();
         let Scratch {
             widths: w,
             x,
@@ -175,6 +185,7 @@ impl Llama {
             sin,
             store,
             attention,
+            outputs,
             profile,
         } = scratch;
         profile.begin();
@@ -192,14 +203,27 @@ impl Llama {
         profile.mark("embedding");
 
         for (index, layer) in self.layers.iter().enumerate() {
+            // Columns before it end with their keys and values.
+            let from = if index + 1 == self.layers.len() {
+                outputs.start
+            } else {
+                0
+            };
+            let live = columns - from;
             let normed = &mut narrow[..columns * w.n_embd];
             layer.attn_norm.forward(kernels, x, normed);
             profile.mark("norm");
-            let (q, rest) = wide.split_at_mut(columns * w.n_q);
+            let (q, rest) = wide.split_at_mut(live * w.n_q);
             let (k, rest) = rest.split_at_mut(columns * w.n_kv);
             let v = &mut rest[..columns * w.n_kv];
+            if from > 0 && live > 0 {
+                let mut input = Input::new(&normed[from * w.n_embd..], w.n_embd, store);
+                layer.attn_q.forward(kernels, file, &mut input, q);
+            }
             let mut input = Input::new(normed, w.n_embd, store);
-            layer.attn_q.forward(kernels, file, &mut input, q);
+            if from == 0 {
+                layer.attn_q.forward(kernels, file, &mut input, q);
+            }
             layer.attn_k.forward(kernels, file, &mut input, k);
             profile.mark_product("attn_q, attn_k", layer.attn_q.weight.ty);
             layer.attn_v.forward(kernels, file, &mut input, v);
@@ -211,11 +235,11 @@ impl Llama {
                     x.copy_from_slice(normed);
                 }
             }
-            for column in 0..columns {
-                let cos = &cos[column * w.head_dim..][..w.head_dim];
-                let sin = &sin[column * w.head_dim..][..w.head_dim];
-                for (x, width) in [(&mut *q, w.n_q), (&mut *k, w.n_kv)] {
-                    let x = &mut x[column * width..][..width];
+            for (x, width, from) in [(&mut *q, w.n_q, from), (&mut *k, w.n_kv, 0)] {
+                let angles = cos
+                    .chunks_exact(w.head_dim)
+                    .zip(sin.chunks_exact(w.head_dim));
+                for (x, (cos, sin)) in x.chunks_exact_mut(width).zip(angles.skip(from)) {
                     self.rope.rotate(kernels, x, cos, sin);
                 }
             }
@@ -223,10 +247,14 @@ impl Llama {
             cache.store(kernels, index, Side::Key, first, k);
             cache.store(kernels, index, Side::Value, first, v);
             profile.mark("kv_store");
-            let attended = &mut narrow[..columns * w.n_q];
-            attention.forward(kernels, cache, index, first, q, attended);
+            if live == 0 {
+                break;
+            }
+            let x = &mut x[from * w.n_embd..];
+            let attended = &mut narrow[..live * w.n_q];
+            attention.forward(kernels, cache, index, first + from, q, attended);
             profile.mark("attention");
-            let projected = &mut wide[..columns * w.n_embd];
+            let projected = &mut wide[..live * w.n_embd];
             let mut input = Input::new(attended, w.n_q, store);
             layer
                 .attn_output
@@ -234,18 +262,18 @@ impl Llama {
             profile.mark_product("attn_output", layer.attn_output.weight.ty);
             add(x, projected);
 
-            let normed = &mut narrow[..columns * w.n_embd];
+            let normed = &mut narrow[..live * w.n_embd];
             layer.ffn_norm.forward(kernels, x, normed);
             profile.mark("norm");
-            let (gate, rest) = wide.split_at_mut(columns * w.n_ff);
-            let up = &mut rest[..columns * w.n_ff];
+            let (gate, rest) = wide.split_at_mut(live * w.n_ff);
+            let up = &mut rest[..live * w.n_ff];
             let mut input = Input::new(normed, w.n_embd, store);
             layer.ffn_gate.forward(kernels, file, &mut input, gate);
             layer.ffn_up.forward(kernels, file, &mut input, up);
             profile.mark_product("ffn_gate, ffn_up", layer.ffn_gate.weight.ty);
             (kernels.silu_mul)(gate, up);
             profile.mark("silu");
-            let projected = &mut narrow[..columns * w.n_embd];
+            let projected = &mut narrow[..live * w.n_embd];
             let mut input = Input::new(gate, w.n_ff, store);
             layer.ffn_down.forward(kernels, file, &mut input, projected);
             profile.mark_product("ffn_down", layer.ffn_down.weight.ty);
@@ -254,14 +282,15 @@ impl Llama {
         Ok(())
     }
 
-    /// The hidden states of the first `columns` of the last [`Self::forward`], after the output
-    /// norm: (columns, n_embd).
+    /// The hidden states of the first `columns` of the last [`Self::forward`], all of them outputs,
+    /// after the output norm: (columns, n_embd).
     pub(crate) fn hidden<'a>(
         &self,
         kernels: &Kernels,
         columns: usize,
         scratch: &'a mut Scratch,
     ) -> &'a [f32] {
+        assert!(scratch.outputs.start == 0 && columns <= scratch.outputs.end);
         let len = columns * scratch.widths.n_embd;
         let normed = &mut scratch.narrow[..len];
         self.output_norm.forward(kernels, &scratch.x[..len], normed);
@@ -269,7 +298,7 @@ impl Llama {
     }
 
     /// The logits of columns `first..first + count` of the last
-    /// [`Self::forward`]: `out` is (count, n_vocab).
+    /// [`Self::forward`], all of them outputs: `out` is (count, n_vocab).
     pub(crate) fn logits(
         &self,
         kernels: &Kernels,
@@ -279,6 +308,7 @@ impl Llama {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
+        assert!(scratch.outputs.start <= first && first + count <= scratch.outputs.end);
         scratch.profile.begin();
         let n_embd = scratch.widths.n_embd;
         let x = &scratch.x[first * n_embd..][..count * n_embd];
@@ -328,6 +358,8 @@ pub(crate) struct Scratch {
     sin: Vec<f32>,
     store: QuantStore,
     attention: Attention,
+    /// Columns of the last pass that went through all of the last layer.
+    outputs: Range<usize>,
     profile: Profile,
 }
 
@@ -372,6 +404,7 @@ impl Scratch {
             sin: buffer(head_dim)?,
             store: QuantStore::new(columns, n_embd.max(n_q).max(n_ff))?,
             attention: Attention::new(shape, context_len)?,
+            outputs: 0..0,
             profile: Profile::default(),
         })
     }

@@ -127,7 +127,8 @@ pub(super) fn softmax(x: &mut [f32]) {
     let mut max = f32x4_splat(f32::NEG_INFINITY);
     for x in whole.iter() {
         let [low, high] = halves(x);
-        max = f32x4_max(max, f32x4_max(low, high));
+        // Whatever this makes of a NaN: its own exponential, and so the sum, will be one.
+        max = f32x4_pmax(f32x4_pmax(max, low), high);
     }
     let max = to_array(max)
         .into_iter()
@@ -178,9 +179,39 @@ pub(super) fn gelu(x: &mut [f32]) {
     }
 }
 
-/// Scalar: a few hundred values a token, each an integer calculation.
+/// Four floats as the bits of halves, nearest even; the sizes up to the largest half, NaN as 0.
+///
+/// From 2^-14 on, where halves are normal, rounding is done on the bits: half of what is dropped,
+/// less one where the result would be even, is added, and the exponent's offset taken off. Below,
+/// adding 1/2 leaves a multiple of 2^-24, the step of subnormal halves, in the lowest bits.
+#[inline]
+fn halves(x: v128) -> v128 {
+    const SMALLEST_NORMAL: i32 = (127 - 14) << 23;
+    const OFFSET: i32 = ((15 - 127) << 23) + 0xfff;
+    let size = v128_and(x, u32x4_splat(0x7fff_ffff));
+    let sign = u32x4_shr(v128_xor(x, size), 16);
+    let size = f32x4_pmin(f32x4_splat(scalar::F16_MAX), size);
+    let odd = v128_and(u32x4_shr(size, 13), i32x4_splat(1));
+    let normal = i32x4_add(i32x4_add(size, i32x4_splat(OFFSET)), odd);
+    let half = f32x4_splat(0.5);
+    let small = i32x4_sub(f32x4_add(size, half), half);
+    let is_small = i32x4_lt(size, i32x4_splat(SMALLEST_NORMAL));
+    let number = v128_bitselect(small, u32x4_shr(normal, 13), is_small);
+    v128_and(v128_or(number, sign), f32x4_eq(x, x))
+}
+
 pub(super) fn f32_to_f16(x: &[f32], out: &mut [u16]) {
-    scalar::f32_to_f16(x, out);
+    assert_eq!(x.len(), out.len());
+    let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<8>(), out.as_chunks_mut::<8>());
+    for (x, out) in x.iter().zip(out) {
+        // SAFETY: `x` has eight floats, and `out` room for as many halves.
+        unsafe {
+            let x = x.as_ptr().cast::<v128>();
+            let (low, high) = (halves(v128_load(x)), halves(v128_load(x.add(1))));
+            v128_store(out.as_mut_ptr().cast(), u16x8_narrow_i32x4(low, high));
+        }
+    }
+    scalar::f32_to_f16(x_rest, out_rest);
 }
 
 /// Finite halves only, so their bits, moved to a float's place, are a number
