@@ -1,10 +1,11 @@
 // `chat.completions.create` in the shape of OpenAI's client, over a model that
 // runs here. Nothing is sent anywhere.
 
+import { Adapters } from "./adapters.js";
 import { abortError } from "./errors.js";
-import { progressReporter } from "./language-model.js";
 import { orderOf, placeOf } from "./order.js";
 import { biasPairs, canonicalPrompt, freshSeed, readable, refuseUnsupported } from "./prompt.js";
+import { progressReporter } from "./progress.js";
 import { Runtime } from "./runtime.js";
 
 /** Request fields that go to the engine under the same name. */
@@ -17,7 +18,7 @@ const IGNORED = new Set(["model", "user", "metadata", "store"]);
 /** Fields that are read by name below. */
 const READ = new Set([
   "messages", "stream", "stream_options", "stop", "max_completion_tokens", "tools", "response_format", "logprobs", "top_logprobs",
-  "logit_bias",
+  "logit_bias", "adapters",
 ]);
 
 export class ChatClient {
@@ -30,13 +31,15 @@ export class ChatClient {
     this.#runtime = runtime;
     this.#session = session;
     this.#device = device;
+    /** The LoRA adapters of the model, and those that are on in requests that name none. */
+    this.adapters = new Adapters(runtime);
     this.chat = { completions: { create: (body, options) => this.#create(body, options) } };
   }
 
-  /** Loads a model; takes the same `model`, `cache`, `sha256`, `device`, `signal` and `monitor` as LanguageModel.create. */
+  /** Loads a model; takes the same `model`, `cache`, `sha256`, `device`, `adapterBytesMax`, `signal` and `monitor` as LanguageModel.create. */
   static async create(options = {}) {
-    const { signal, monitor, contextMax } = options;
-    const request = { order: orderOf(options), ...placeOf(options) };
+    const { signal, monitor, contextMax, adapterBytesMax } = options;
+    const request = { order: orderOf(options), ...placeOf(options), adapterBytesMax };
     const progress = progressReporter(monitor);
     const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
     try {
@@ -60,9 +63,10 @@ export class ChatClient {
 
   async #create(body, { signal } = {}) {
     const { messages, stream = false, stream_options: streamOptions } = body;
+    const adapters = this.adapters.for(body.adapters);
     const run = (onText, innerSignal) => this.#inTurn(() => this.#runtime.request(
       "generate",
-      { session: this.#session, messages: chatMessages(messages), params: paramsOf(body) },
+      { session: this.#session, messages: chatMessages(messages), params: paramsOf(body), adapters },
       { signal: innerSignal, onEvent: (event) => {
         if (event.event === "device") this.#device = event.device;
         if (event.event === "text") onText(event.text, event.logprobs);

@@ -5,62 +5,15 @@
 // only the rest. One prompt runs at a time in a session, the others wait.
 
 import { openFile } from "#platform";
+import { Adapters } from "./adapters.js";
 import { abortError, quotaExceeded } from "./errors.js";
 import { models } from "./models.js";
 import { orderOf, placeOf } from "./order.js";
 import { canonicalPrompt, directParams, freshSeed, readable, refuseUnsupported, samplingParams } from "./prompt.js";
+import { progressReporter, withHandlerProperty } from "./progress.js";
 import { Runtime } from "./runtime.js";
 
 const PRIVATE = Symbol("LanguageModel");
-
-/** Progress of a load: `loaded` goes from 0 to 1 as in the Prompt API; `bytes` and `bytesTotal` say how much. */
-class DownloadProgressEvent extends Event {
-  constructor(bytes, bytesTotal, loaded) {
-    super("downloadprogress");
-    this.loaded = loaded;
-    this.total = 1;
-    this.lengthComputable = true;
-    this.bytes = bytes;
-    this.bytesTotal = bytesTotal;
-  }
-}
-
-function withHandlerProperty(target, type) {
-  let handler = null;
-  Object.defineProperty(target, `on${type}`, {
-    get: () => handler,
-    set(next) {
-      if (handler) target.removeEventListener(type, handler);
-      handler = typeof next === "function" ? next : null;
-      if (handler) target.addEventListener(type, handler);
-    },
-    enumerable: true,
-  });
-}
-
-/** Calls `monitor` and gives the function that reports progress to it. */
-export function progressReporter(monitor) {
-  if (!monitor) return undefined;
-  const target = new EventTarget();
-  withHandlerProperty(target, "downloadprogress");
-  monitor(target);
-  let last = -1;
-  const report = (bytes, total, loaded) => {
-    if (loaded <= last) return;
-    last = loaded;
-    target.dispatchEvent(new DownloadProgressEvent(bytes, total, loaded));
-  };
-  let bytesLast = 0;
-  report(0, null, 0);
-  return {
-    onProgress(bytes, total) {
-      bytesLast = bytes;
-      // Without a known length, less than 1 until the end is there.
-      report(bytes, total, total ? bytes / total : bytes / (bytes + 8e6));
-    },
-    done: () => report(bytesLast, bytesLast, 1),
-  };
-}
 
 export class LanguageModel extends EventTarget {
   #runtime;
@@ -75,6 +28,7 @@ export class LanguageModel extends EventTarget {
   #destroyed = new AbortController();
   #lastReply = null;
   #device;
+  #adapters;
 
   constructor(token, parts) {
     if (token !== PRIVATE) throw new TypeError("Use LanguageModel.create().");
@@ -83,6 +37,7 @@ export class LanguageModel extends EventTarget {
     withHandlerProperty(this, "devicechange");
     this.#device = parts.device;
     this.#runtime = parts.runtime;
+    this.#adapters = new Adapters(parts.runtime, parts.adapters);
     this.#session = parts.session;
     this.#contextWindow = parts.contextWindow;
     this.#initial = parts.initial;
@@ -118,11 +73,11 @@ export class LanguageModel extends EventTarget {
   /** Loads a model and opens a session with it. See types/index.d.ts for the options. */
   static async create(options = {}) {
     refuseUnsupported(options);
-    const { signal, monitor, initialPrompts = [], contextMax } = options;
+    const { signal, monitor, initialPrompts = [], contextMax, adapterBytesMax } = options;
     signal?.throwIfAborted();
     const sampling = samplingParams(options);
     const initial = initialPrompts.length ? canonicalPrompt(initialPrompts, false) : [];
-    const request = { order: orderOf(options), ...placeOf(options) };
+    const request = { order: orderOf(options), ...placeOf(options), adapterBytesMax };
     const progress = progressReporter(monitor);
     const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
     try {
@@ -187,6 +142,11 @@ export class LanguageModel extends EventTarget {
     return { ...this.#device };
   }
 
+  /** The LoRA adapters of the model, and those that are on in this session. */
+  get adapters() {
+    return this.#adapters;
+  }
+
   /** Memory that the engine holds for this model and all its sessions, in bytes. */
   get memoryBytes() {
     return this.#runtime.memoryBytes;
@@ -238,13 +198,14 @@ export class LanguageModel extends EventTarget {
    * How likely the model finds each label as its reply to `input`: `{ label, probability, logprob }` in the order of
    * `labels`; the probabilities add up to 1. The conversation is looked at and not changed.
    */
-  choose(input, labels, { signal } = {}) {
+  choose(input, labels, { signal, adapters } = {}) {
     const added = canonicalPrompt(input, this.#hasMessages());
     if (!Array.isArray(labels) || labels.some((label) => typeof label !== "string")) throw new TypeError("labels must be a list of strings.");
+    const mix = this.#adapters.for(adapters);
     return this.#inTurn(signal, async (both) => {
       const messages = [...this.#initial, ...this.#history, ...added];
       try {
-        const { scores } = await this.#runtime.request("choose", { session: this.#session, messages, labels }, { signal: both });
+        const { scores } = await this.#runtime.request("choose", { session: this.#session, messages, labels, adapters: mix }, { signal: both });
         return labels.map((label, index) => ({ label, probability: scores[2 * index], logprob: scores[2 * index + 1] }));
       } catch (error) {
         if (error?.reason !== "context_overflow") throw error;
@@ -257,11 +218,12 @@ export class LanguageModel extends EventTarget {
    * The vector of a text, of length 1: the mean over its tokens' states, or with `pooling: "last"` the last token's.
    * The conversation has no part in it.
    */
-  embed(text, { pooling = "mean", signal } = {}) {
+  embed(text, { pooling = "mean", signal, adapters } = {}) {
     if (typeof text !== "string") throw new TypeError("The text to embed must be a string.");
     if (pooling !== "mean" && pooling !== "last") throw new TypeError('pooling must be "mean" or "last".');
+    const mix = this.#adapters.for(adapters);
     return this.#inTurn(signal, async (both) => {
-      const request = { text, last: pooling === "last", contextMax: this.#options.contextMax };
+      const request = { text, last: pooling === "last", contextMax: this.#options.contextMax, adapters: mix };
       return (await this.#runtime.request("embed", request, { signal: both })).embedding;
     });
   }
@@ -293,6 +255,7 @@ export class LanguageModel extends EventTarget {
         history: this.#history,
         sampling: this.#sampling,
         options: this.#options,
+        adapters: this.#adapters.active,
         contextUsage: this.#contextUsage,
       }, both);
     } catch (error) {
@@ -361,6 +324,7 @@ export class LanguageModel extends EventTarget {
     const added = canonicalPrompt(input, this.#hasMessages());
     const params = { ...this.#sampling.params, ...directParams(options) };
     params.seed ??= freshSeed();
+    const adapters = this.#adapters.for(options.adapters);
     return this.#inTurn(options.signal, async (signal) => {
       const history = [...this.#history, ...added];
       const messages = [...this.#initial, ...history];
@@ -378,7 +342,7 @@ export class LanguageModel extends EventTarget {
       };
       let reply;
       try {
-        const request = { session: this.#session, messages, params, profile: options.profile === true };
+        const request = { session: this.#session, messages, params, adapters, profile: options.profile === true };
         reply = await this.#runtime.request("generate", request, { signal, onEvent });
       } catch (error) {
         if (error?.reason !== "context_overflow") throw error;

@@ -1,20 +1,25 @@
-// The models kept on this device.
+// The models and adapters kept on this device.
 
-import { openStore } from "./store.js";
+import { kindOf, openStore } from "./store.js";
 
-/** Lists and deletes the models that `LanguageModel.create` has kept. */
+/** Lists and deletes the models that `LanguageModel.create`, and the adapters that `adapters.load` has kept. */
 export const models = {
-  /** All of them, the newest first. Pass one to `create({ model })` to open it. */
-  async list() {
+  /**
+   * All of them, the newest first. Pass one to `create({ model })` to open it; with `kind: "adapter"` these are the
+   * adapters, for `adapters.load`.
+   */
+  async list({ kind = "model" } = {}) {
     const store = await openStore();
     const records = store ? await store.list() : [];
-    return records.map(({ key, name, bytes, sha256, savedAt }) => ({ key, name, bytes, sha256, savedAt }));
+    const wanted = records.filter((record) => kindOf(record) === kind);
+    return wanted.map(({ key, name, bytes, sha256, savedAt }) => ({ key, name, bytes, sha256, savedAt }));
   },
 
   /** Whether one is kept under `key`, the absolute address for models fetched by URL. */
-  async has(key) {
+  async has(key, { kind = "model" } = {}) {
     const store = await openStore();
-    return store ? (await store.find(key)) !== null : false;
+    const record = await store?.find(key);
+    return record ? kindOf(record) === kind : false;
   },
 
   /** Deletes one by its `key`; nothing happens when there is none. */

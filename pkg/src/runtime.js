@@ -23,16 +23,7 @@ export class Runtime {
   static async start(request, { signal, onProgress } = {}) {
     signal?.throwIfAborted();
     const runtime = new Runtime();
-    const order = { ...request.order };
-    const transfer = [];
-    if (order.data instanceof Blob && !clones(order.data)) {
-      order.length = order.data.size;
-      order.data = order.data.stream();
-    }
-    if (order.data instanceof ReadableStream) {
-      if (streamsTransfer()) transfer.push(order.data);
-      else order.data = await new Response(order.data).blob();
-    }
+    const { order, transfer } = await packed(request.order);
     try {
       runtime.#worker = startWorker(
         (message) => runtime.#receive(message),
@@ -124,6 +115,21 @@ export class Runtime {
     this.#holders -= 1;
     if (this.#holders === 0) this.#fail(failure("aborted", "The model was destroyed."));
   }
+}
+
+/** An order as a worker can be sent it, and what goes over to the worker with it. */
+export async function packed(given) {
+  const order = { ...given };
+  const transfer = [];
+  if (order.data instanceof Blob && !clones(order.data)) {
+    order.length = order.data.size;
+    order.data = order.data.stream();
+  }
+  if (order.data instanceof ReadableStream) {
+    if (streamsTransfer()) transfer.push(order.data);
+    else order.data = await new Response(order.data).blob();
+  }
+  return { order, transfer };
 }
 
 /** Whether a Blob can be sent to a worker. (Node: not when a file is behind it.) */

@@ -1,6 +1,7 @@
 // The worker's side: holds the engine and one model, answers requests.
 //
-//   request   { id, op, ... }      op: load, open, close, measure, tokenize, generate, choose, embed, abort
+//   request   { id, op, ... }      op: load, open, close, measure, tokenize, generate, choose, embed, abort,
+//                                  adapter_load, adapter_unload, adapter_list, adapter_ready
 //   events    { id, event, ... }   event: progress, prefill, text, device
 //   answers   { id, result, memoryBytes } or { id, error, memoryBytes }
 //
@@ -9,8 +10,10 @@
 // answered one after the other, in the order in which they came.
 //
 // With the GPU a step is a promise, and its session is in use until it settles.
+// The GPU knows the base only: replies with adapters come from the CPU.
 
 import { turn } from "#platform";
+import { AdapterShelf } from "./adapter-shelf.js";
 import { loadEngine } from "./engine.js";
 import { abortError, failure, toWire } from "./errors.js";
 import { findAdapter } from "./gpu.js";
@@ -21,6 +24,9 @@ import { loadThreads, wantsThreads } from "./threads.js";
 /** Between two progress events at least this much time passes. */
 const PROGRESS_EVERY_MS = 50;
 
+/** Why a session that has a GPU does not use it now. */
+const ADAPTED = { code: "adapters", message: "adapters run on the CPU; without them the GPU goes on" };
+
 /**
  * @param {(message: object) => void} post
  * @param {(receive: (message: any) => void) => void} listen
@@ -28,6 +34,7 @@ const PROGRESS_EVERY_MS = 50;
 export function serve(post, listen) {
   let engine = null;
   let model = null;
+  let shelf = null;
   /** What was found when the GPU was asked for: `{ adapter, reason?, message? }`. */
   let gpu = null;
   /** Whether the engine is the build for the GPU, and whether it must be faster than the CPU. */
@@ -37,6 +44,8 @@ export function serve(post, listen) {
   let nextSession = 1;
   /** @type {Map<number, any>} */
   const sessions = new Map();
+  /** Where the page was last told that each session runs: "cpu" or "gpu". */
+  const told = new Map();
   /** The session whose step has not settled. */
   let stepping = null;
   /** Ids of requests under way, and of those among them that were aborted. */
@@ -45,7 +54,7 @@ export function serve(post, listen) {
   let line = Promise.resolve();
 
   const ops = {
-    async load(id, { variant, order, device = "cpu", testing }) {
+    async load(id, { variant, order, device = "cpu", testing, adapterBytesMax }) {
       if (device !== "cpu") gpu = await findAdapter(testing);
       mustBeFaster = device === "auto";
       if (gpu && !gpu.reason) {
@@ -72,18 +81,22 @@ export function serve(post, listen) {
       const store = order.key || order.stored ? await openStore() : null;
       const loaded = await loadModel({ engineFor, store, take, progress: progressOf(id) }, order);
       model = loaded.model;
+      shelf = new AdapterShelf(engine, model, adapterBytesMax);
       return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant };
     },
 
     async open(_id, { contextMax }) {
       const session = onGpu ? await model.session_on_gpu(contextMax, mustBeFaster) : model.session(contextMax);
       sessions.set(nextSession, session);
-      return { session: nextSession++, contextWindow: session.context_len, device: deviceOf(session) };
+      const device = deviceOf(session);
+      told.set(nextSession, device.type);
+      return { session: nextSession++, contextWindow: session.context_len, device };
     },
 
     close(_id, { session: number }) {
       const session = sessions.get(number);
       sessions.delete(number);
+      told.delete(number);
       if (session !== stepping) session?.free();
     },
 
@@ -97,21 +110,49 @@ export function serve(post, listen) {
 
     generate: (id, request) => inLine(() => generate(id, request)),
 
-    choose: (id, { session: number, messages, labels }) => inLine(async () => {
+    choose: (id, { session: number, messages, labels, adapters }) => inLine(async () => {
       await startOf(id);
-      const session = sessions.get(number);
-      if (!session) throw failure("stopped", "This session is closed.");
       // A session on the GPU has its conversation there, so another one answers.
-      if (onGpu) return aside(session.context_len, (other) => ({ scores: other.choose_chat(messages, labels) }));
-      return { scores: session.choose_chat(messages, labels) };
+      if (onGpu) return aside(opened(number).context_len, adapters, (other) => ({ scores: other.choose_chat(messages, labels) }));
+      return shelf.with(adapters, () => {
+        const session = opened(number);
+        AdapterShelf.put(session, adapters);
+        return { scores: session.choose_chat(messages, labels) };
+      });
     }),
 
     // In a session of its own, as it would make this one forget its conversation.
-    embed: (id, { text, last, contextMax }) => inLine(async () => {
+    embed: (id, { text, last, contextMax, adapters }) => inLine(async () => {
       await startOf(id);
-      return aside(contextMax, (other) => ({ embedding: other.embed(text, last) }));
+      return aside(contextMax, adapters, (other) => ({ embedding: other.embed(text, last) }));
     }),
+
+    async adapter_load(id, { name, order }) {
+      const loaded = await shelf.load(name, order, stoppable(id, progressOf(id)));
+      // Aborted in the last moment: nobody waits for it.
+      if (aborted.has(id)) shelf.unload(name);
+      return loaded;
+    },
+
+    adapter_unload: (_id, { name }) => shelf.unload(name),
+    adapter_list: () => shelf.list(),
+    adapter_ready: (_id, { adapters }) => shelf.with(adapters, () => {}),
   };
+
+  /** The session of that number, as long as it is open. */
+  function opened(number) {
+    const session = sessions.get(number);
+    if (dead || !session) throw failure("stopped", "This session is closed.");
+    return session;
+  }
+
+  /** Progress of a load that ends with the request's abort. */
+  function stoppable(id, progress) {
+    return (bytes, total) => {
+      if (aborted.has(id)) throw abortError();
+      progress(bytes, total);
+    };
+  }
 
   /** Runs `action` after all that was asked before. */
   function inLine(action) {
@@ -127,33 +168,43 @@ export function serve(post, listen) {
     if (dead) throw failure("stopped", "The engine has stopped. Create the model again to go on.");
   }
 
-  /** What `action` makes of a session that only it uses. */
-  function aside(contextMax, action) {
-    const session = model.session(contextMax);
-    try {
-      return action(session);
-    } finally {
-      session.free();
-    }
+  /** What `action` makes of a session with these adapters that only it uses. */
+  function aside(contextMax, adapters, action) {
+    return shelf.with(adapters, () => {
+      const session = model.session(contextMax);
+      try {
+        AdapterShelf.put(session, adapters);
+        return action(session);
+      } finally {
+        session.free();
+      }
+    });
   }
 
-  async function generate(id, { session: number, messages, params, profile }) {
-    await turn();
-    if (aborted.has(id)) throw abortError();
-    const session = sessions.get(number);
-    if (dead || !session) throw failure("stopped", "This session is closed.");
-    const spans = profile ? {} : undefined;
-    if (profile) session.start_profile();
+  async function generate(id, { session: number, messages, params, adapters, profile }) {
+    await startOf(id);
     const began = performance.now();
-    session.start_chat(messages, params);
+    const spans = profile ? {} : undefined;
+    const session = await shelf.with(adapters, () => {
+      if (aborted.has(id)) throw abortError();
+      const session = opened(number);
+      AdapterShelf.put(session, adapters);
+      if (profile) session.start_profile();
+      session.start_chat(messages, params);
+      return session;
+    });
+    const adapted = adapters.some(({ scale }) => scale !== 0);
     let first = 0;
-    let device = deviceOf(session);
+    const tell = () => {
+      const device = deviceOf(session, adapted);
+      if (device.type === told.get(number)) return;
+      told.set(number, device.type);
+      post({ id, event: "device", device });
+    };
+    if (onGpu) tell();
     for (;;) {
       const step = onGpu ? await stepOnGpu(session, number) : session.step();
-      if (device.type === "gpu") {
-        device = deviceOf(session);
-        if (device.type === "cpu") post({ id, event: "device", device });
-      }
+      if (told.get(number) === "gpu") tell();
       if (step.type === "prefill") {
         post({ id, event: "prefill", done: step.done, total: step.total });
       } else {
@@ -195,8 +246,8 @@ export function serve(post, listen) {
   }
 
   /** Where a session's tokens are computed, and why not on the GPU if it was asked for. */
-  function deviceOf(session) {
-    const found = (onGpu && session.gpu_reason()) || gpu;
+  function deviceOf(session, adapted = false) {
+    const found = (onGpu && (session.gpu_reason() || (adapted && ADAPTED))) || gpu;
     const report = (onGpu && model.gpu_report()) || {};
     const reason = found?.code ?? found?.reason ?? null;
     return {

@@ -1,4 +1,4 @@
-// Brings a model's bytes to their place in the engine's memory.
+// Brings the bytes of a model, or of an adapter, to their place in the engine's memory.
 //
 //   store   -> read straight into place
 //   file    -> read straight into place (Node)
@@ -10,6 +10,7 @@
 
 import { openFile } from "#platform";
 import { failure } from "./errors.js";
+import { kindOf } from "./store.js";
 
 const MAGIC = "GGUF";
 
@@ -26,14 +27,16 @@ const MAGIC = "GGUF";
 
 /**
  * Loads a model.
- * @param {{ engineFor: (bytes: number | null) => Promise<any>, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void }} context
- *   `take` makes the model of a filled buffer
+ * @param {{ engineFor: (bytes: number | null) => Promise<any>, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void, kind?: "model" | "adapter" }} context
+ *   `take` makes the model of a filled buffer; `kind` says what is loaded
  * @param {Order} order
  * @returns {Promise<{ model: any, from: "store" | "file" | "network" | "data", kept: boolean }>}
  */
 export async function loadModel(context, order) {
+  const { kind = "model" } = context;
   const key = order.stored ?? order.key;
-  const record = key && context.store ? await context.store.find(key) : null;
+  const found = key && context.store ? await context.store.find(key) : null;
+  const record = found && kindOf(found) === kind ? found : null;
   if (record && (!order.sha256 || !order.url || record.sha256 === order.sha256.toLowerCase())) {
     try {
       return await fromReader(context, order, await context.store.open(record), "store");
@@ -44,10 +47,10 @@ export async function loadModel(context, order) {
       if (!order.url) throw error;
     }
   }
-  if (order.stored) throw failure("not_found", "This model is no longer kept on this device. Open it again from its file or address.");
+  if (order.stored) throw failure("not_found", `This ${kind} is no longer kept on this device. Open it again from its file or address.`);
   if (order.url) {
     const file = await openFile(order.url).catch((error) => {
-      throw failure("not_found", `The model file could not be opened: ${error.code ?? error.message}.`);
+      throw failure("not_found", `The ${kind} file could not be opened: ${error.code ?? error.message}.`);
     });
     if (file) return fromReader(context, order, file, "file");
     return fromStream(context, order, ...(await fetchBody(order.url)), "network");
@@ -99,7 +102,7 @@ async function fromReader({ engineFor, take, progress }, order, reader, from) {
   }
 }
 
-async function fromStream({ engineFor, store, take, progress }, order, chunks, length, from) {
+async function fromStream({ engineFor, store, take, progress, kind = "model" }, order, chunks, length, from) {
   let writer = await begin(store, order.key);
   let buffer = null;
   try {
@@ -140,6 +143,7 @@ async function fromStream({ engineFor, store, take, progress }, order, chunks, l
     const model = await take(whole);
     writer = await keep(writer, (w) => w.commit({
       name: order.name ?? model.info().name,
+      kind,
       sha256: order.sha256?.toLowerCase(),
       savedAt: new Date().toISOString(),
     }));
@@ -180,7 +184,7 @@ async function* each(chunks) {
   try {
     for (;;) {
       const { done, value } = await reader.read().catch(() => {
-        throw failure("incomplete", "The bytes of the model stopped before their end. Check the network and try again.");
+        throw failure("incomplete", "The bytes of the file stopped before their end. Check the network and try again.");
       });
       if (done) break;
       yield value;
@@ -205,7 +209,7 @@ async function checkHash(bytes, expected) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", unshared(bytes)));
   const found = Array.from(digest, (b) => b.toString(16).padStart(2, "0")).join("");
   if (found !== expected.toLowerCase()) {
-    throw failure("checksum", `The model's SHA-256 is ${found}, not ${expected}. The file was changed or damaged; nothing was kept.`);
+    throw failure("checksum", `The file's SHA-256 is ${found}, not ${expected}. It was changed or damaged; nothing was kept.`);
   }
 }
 

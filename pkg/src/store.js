@@ -4,7 +4,7 @@
 // Cache API, else nothing is kept. In both a model is two things:
 //
 //   <key hash>-<random>.gguf   the bytes, written while they arrive
-//   <key hash>.json            the record: { key, name, file, bytes, sha256, savedAt }
+//   <key hash>.json            the record: { key, kind, name, file, bytes, sha256, savedAt }
 //
 // The record is written last, after the length (and hash, when one was given)
 // were right and the engine took the model. A model exists if and only if its
@@ -15,6 +15,11 @@ const DIRECTORY = "meetara-models";
 
 /** A file without a record is left alone for this long: another tab may be about to write its record. */
 const SWEEP_AFTER_MS = 10 * 60 * 1000;
+
+/** What a record is of: "model" or "adapter". (Records had no kind before there were adapters.) */
+export function kindOf(record) {
+  return record.kind ?? "model";
+}
 
 /** The store of this origin, or null where nothing can be kept. */
 export async function openStore() {

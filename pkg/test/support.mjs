@@ -9,6 +9,8 @@ export const tinyUrl = new URL("../../tests/vectors/tiny/tiny-f32.gguf", import.
 export const tinyPath = fileURLToPath(tinyUrl);
 export const tinyBytes = readFileSync(tinyPath);
 export const TINY_CONTEXT = 256;
+/** A LoRA adapter over it. */
+export const adapterBytes = readFileSync(new URL("../../tests/vectors/adapters/tiny-all.gguf", import.meta.url));
 
 /**
  * A host on a free port of this machine.
@@ -17,6 +19,8 @@ export const TINY_CONTEXT = 256;
  *   /chunked.gguf  the model, its length not announced
  *   /cut.gguf      the connection ends half-way
  *   /page.gguf     a web page, with status 200
+ *   /adapter.gguf  an adapter of the model
+ *   /slow.gguf     the beginning of a file, and the rest after a while
  *   else           404
  */
 export async function startHost() {
@@ -32,6 +36,12 @@ export async function startHost() {
       case "/cut.gguf":
         response.setHeader("content-length", tinyBytes.length);
         return response.write(half, () => response.destroy());
+      case "/adapter.gguf":
+        return response.end(adapterBytes);
+      case "/slow.gguf":
+        response.setHeader("content-length", tinyBytes.length);
+        response.write(half);
+        return setTimeout(() => response.end(tinyBytes.subarray(half.length)), 300);
       case "/page.gguf":
         return response.end("<!doctype html><title>Not a model</title>");
       default:

@@ -81,6 +81,16 @@ export declare class Model {
   count_chat(messages: EngineMessage[], reply: boolean): number;
   /** Token ids of a plain text. */
   tokenize(text: string, special: boolean): Uint32Array;
+  /** The most bytes that adapters take together, 64 MiB at first; drops those that are loaded. */
+  adapters_max(bytes: number): void;
+  /** Reads an adapter file and keeps it under `name`; the least recently used make room. The buffer is consumed. */
+  load_adapter(name: string, file: ModelBuffer): { rank: number; memory_bytes: number };
+  /** Drops an adapter; false when none of that name was in memory. */
+  unload_adapter(name: string): boolean;
+  /** Names of the adapters in memory, the least recently used first. */
+  adapters(): string[];
+  /** Those of `names` that must be loaded before they can be used; the others become the most recently used. */
+  missing_adapters(names: string[]): string[];
   free(): void;
 }
 
@@ -93,6 +103,8 @@ export declare class Session {
   choose_chat(messages: EngineMessage[], labels: string[]): Float32Array;
   /** The vector of a text, of length 1; with `last` the last token's, else the mean. Forgets the conversation. */
   embed(text: string, last: boolean): Float32Array;
+  /** Adds adapters in memory to the model, each times its scale; with other ones the session forgets its conversation. */
+  set_adapters(names: string[], scales: Float32Array): void;
   /** Starts afresh, evaluates the tokens and gives the logits of the last, one for each token of the vocabulary. */
   eval_tokens(tokens: Uint32Array): Float32Array;
   /** Logits of the last evaluated token. */

@@ -85,6 +85,59 @@ export interface ReplyOptions {
   profile?: boolean;
 }
 
+/** Ours: an adapter and what its part is multiplied by, 1 when left out. */
+export interface AdapterUse {
+  name: string;
+  scale?: number;
+}
+
+/** Ours: one adapter, or several added up; an empty list is the model alone. */
+export type AdapterMix = string | (string | AdapterUse)[];
+
+/** Ours: an adapter of a model. */
+export interface AdapterInfo {
+  name: string;
+  /** Length of its file. */
+  bytes: number;
+  /** The largest rank of its pairs. */
+  rank: number;
+  /** What its weights take while they are in memory. */
+  memoryBytes: number;
+  /** Whether they are; else its file is read again when it is used. */
+  resident: boolean;
+}
+
+export interface AdapterLoadOptions {
+  /** What it is called from now on. Default: the file's name without ".gguf"; bytes have none. */
+  name?: string;
+  /** As for a model: addresses are kept on this device by default, everything else under a key of your own. */
+  cache?: boolean | string;
+  /** The SHA-256 that the file must have, 64 hexadecimal digits. */
+  sha256?: string;
+  signal?: AbortSignal;
+  monitor?: (monitor: CreateMonitor) => void;
+}
+
+/** Ours: the LoRA adapters (GGUF files) over one loaded model, and those that are on in one session. */
+export interface Adapters {
+  /**
+   * Loads an adapter and puts it on nowhere yet. As many as fit `adapterBytesMax` stay in memory, the last used ones;
+   * the others are read again, from this device or their address, when a request names them.
+   */
+  load(
+    source: ModelSource,
+    options?: AdapterLoadOptions,
+  ): Promise<AdapterInfo & { from: "store" | "file" | "network" | "data"; kept: boolean }>;
+  /** Forgets one. What is kept on this device stays: see `models.delete`. */
+  unload(name: string): Promise<void>;
+  /** All that were loaded; `scale` is the one in this session, null where it is off. */
+  list(): Promise<(AdapterInfo & { scale: number | null })[]>;
+  /** Puts these on in this session, from its next request on, and takes all others off. The conversation goes on. */
+  use(mix: AdapterMix, options?: { signal?: AbortSignal }): Promise<void>;
+  /** What is on in this session. */
+  readonly active: Required<AdapterUse>[];
+}
+
 export interface LoadOptions {
   model: ModelSource;
   /**
@@ -98,6 +151,8 @@ export interface LoadOptions {
   sha256?: string;
   /** Ours: the most tokens of context to take memory for. Default: the model's own, at most 4,096. */
   contextMax?: number;
+  /** Ours: the most bytes that the weights of adapters take together. Default: 64 MiB. */
+  adapterBytesMax?: number;
   /**
    * Ours: where tokens are computed. "cpu" is the default. "auto" takes the GPU when it gives the CPU's logits
    * and is faster; "gpu" when it gives them. Else, or when the GPU fails later, the CPU does it; `device` says why.
@@ -125,6 +180,8 @@ export interface LanguageModelCreateOptions extends LoadOptions, ReplyOptions {
 export interface LanguageModelPromptOptions extends ReplyOptions {
   /** Aborts within one token; the prompt and its reply then leave the session. */
   signal?: AbortSignal;
+  /** Ours: the adapters of this reply, in place of the session's. */
+  adapters?: AdapterMix;
 }
 
 /** Ours: what a model's file says of itself. */
@@ -188,7 +245,7 @@ export interface DeviceState {
   /** The GPU that was found, in the browser's words; null when none was asked for or there is none. */
   adapter: string | null;
   /** Why it is not the GPU that was asked for, as a stable word; null when it is, or none was. */
-  reason: null | "no_adapter" | "software_adapter" | "unsupported" | "wrong_result" | "slower" | "device_lost" | "failed";
+  reason: null | "no_adapter" | "software_adapter" | "unsupported" | "wrong_result" | "slower" | "device_lost" | "failed" | "adapters";
   /** The same as a sentence. */
   message: string | null;
   /** GPU memory of the weights and of this session. The weights stay in the engine's memory as well. */
@@ -229,9 +286,16 @@ export class LanguageModel extends EventTarget {
    * Ours: how likely the model finds each label as its reply to `input`, in the order of `labels` (at most 256,
    * none twice). The conversation is looked at and not changed. On the CPU, also where replies come from the GPU.
    */
-  choose(input: LanguageModelPrompt, labels: string[], options?: { signal?: AbortSignal }): Promise<Choice[]>;
+  choose(
+    input: LanguageModelPrompt,
+    labels: string[],
+    options?: { signal?: AbortSignal; adapters?: AdapterMix },
+  ): Promise<Choice[]>;
   /** Ours: the vector of a text, of length 1. A model made for chat tells topics apart, if less well than one made for it. */
-  embed(text: string, options?: { pooling?: "mean" | "last"; signal?: AbortSignal }): Promise<Float32Array>;
+  embed(
+    text: string,
+    options?: { pooling?: "mean" | "last"; signal?: AbortSignal; adapters?: AdapterMix },
+  ): Promise<Float32Array>;
   /** Ours: the ids of a text's tokens; markers in it are read as such. */
   tokenize(text: string, options?: { signal?: AbortSignal }): Promise<number[]>;
 
@@ -245,9 +309,14 @@ export class LanguageModel extends EventTarget {
   readonly samplingMode: SamplingMode | null;
   oncontextoverflow: ((event: Event) => void) | null;
 
+  /** Ours: the model's LoRA adapters. Clones of a session share them and put them on each for itself. */
+  readonly adapters: Adapters;
   /** Ours: where tokens are computed. */
   readonly device: DeviceState;
-  /** Ours: fired when the GPU failed in the middle of a reply and the CPU goes on from the same token. */
+  /**
+   * Ours: fired when the GPU failed in the middle of a reply and the CPU goes on from the same token; and when a reply
+   * with adapters, which run on the CPU, follows one from the GPU, or the other way round.
+   */
   ondevicechange: ((event: Event) => void) | null;
   /** Ours. */
   readonly info: ModelInfo;
@@ -263,7 +332,7 @@ export class LanguageModel extends EventTarget {
   readonly lastReply: ReplyStats | null;
 }
 
-/** A model kept on this device. */
+/** A model, or an adapter, kept on this device. */
 export interface StoredModel {
   /** The absolute address that it was fetched from, or the key given as `cache`. */
   key: string;
@@ -275,9 +344,9 @@ export interface StoredModel {
 }
 
 export const models: {
-  /** All of them, the newest first. */
-  list(): Promise<StoredModel[]>;
-  has(key: string): Promise<boolean>;
+  /** All models, or all adapters, the newest first. */
+  list(options?: { kind?: "model" | "adapter" }): Promise<StoredModel[]>;
+  has(key: string, options?: { kind?: "model" | "adapter" }): Promise<boolean>;
   delete(key: string): Promise<void>;
 };
 
@@ -308,6 +377,8 @@ export interface ChatRequest {
   /** At most 20; needs `logprobs`. */
   top_logprobs?: number;
   logit_bias?: Record<string, number>;
+  /** An extension, which meetara-host has too: LoRA adapters over the model, by the names of `client.adapters`. */
+  adapters?: AdapterMix;
 }
 
 export interface ChatLogprob {
@@ -359,6 +430,7 @@ export class ChatClient {
   private constructor();
   static create(options: LoadOptions): Promise<ChatClient>;
   readonly device: DeviceState;
+  readonly adapters: Adapters;
   readonly chat: {
     readonly completions: {
       create(body: ChatRequest & { stream: true }, options?: { signal?: AbortSignal }): Promise<AsyncGenerator<ChatCompletionChunk>>;

@@ -17,7 +17,7 @@ import { chromium } from "playwright-core";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const SHIPPED = join(root, "models/pocket/meetara-pocket-q4_k_m.gguf");
 const TINY = join(root, "tests/vectors/tiny/tiny-f32.gguf");
-const MODELS = { shipped: existsSync(SHIPPED) ? SHIPPED : TINY, tiny: TINY };
+const MODELS = { shipped: existsSync(SHIPPED) ? SHIPPED : TINY, tiny: TINY, adapter: join(root, "tests/vectors/adapters/tiny-all.gguf") };
 // Longer than one slice of prefill.
 const QUESTION = [{ role: "user", content: "I slept badly again and I am tired all day long. My head hurts, and my work does not get done. How can I sleep better tonight?" }];
 /** Tokens of the shipped model that are compared; a software GPU takes its time. */
@@ -327,6 +327,37 @@ async function withGpu(page, server, expected) {
     assert.deepEqual(lost.texts, cpu.texts);
     assert.equal(gpu.cachedTokens, cpu.cachedTokens);
   });
+
+  await step("a reply with an adapter comes from the CPU, which is told, and the next one from the GPU again", async () => {
+    const cpu = await adapted(page, {});
+    const gpu = await adapted(page, { device: "gpu", testing: { softwareAdapter: true } });
+    assert.deepEqual(gpu.told, ["cpu adapters", "gpu null"]);
+    assert.deepEqual([cpu.told, cpu.device, gpu.device], [[], "cpu", "gpu"]);
+    assert.deepEqual([gpu.texts, gpu.chosen], [cpu.texts, cpu.chosen]);
+    assert.notEqual(cpu.texts[1], cpu.texts[0]);
+    assert.notDeepEqual(cpu.chosen[1], cpu.chosen[0]);
+    assert.deepEqual([cpu.texts[2], cpu.texts[3]], [cpu.texts[1], cpu.texts[0]]);
+  });
+}
+
+/** Replies without an adapter, with one, and without again, where they came from, and what was told of that. */
+function adapted(page, options) {
+  return page.evaluate(async (options) => {
+    const { LanguageModel } = await import("/plain/src/index.js");
+    const model = await LanguageModel.create({ model: "/model/tiny", cache: false, temperature: 0, maxTokens: 8, ...options });
+    const told = [];
+    model.ondevicechange = () => told.push(`${model.device.type} ${model.device.reason}`);
+    await model.adapters.load("/model/adapter", { name: "all", cache: false });
+    const texts = [];
+    for (const adapters of [[], "all", "all", [{ name: "all", scale: 0 }]]) {
+      await model.reset();
+      texts.push(await model.prompt("Hello", { adapters }));
+    }
+    const scores = async (adapters) => (await model.choose("Hello", ["a", "b"], { adapters })).map(({ logprob }) => logprob);
+    const result = { texts, told, chosen: [await scores([]), await scores("all")], device: model.device.type };
+    model.destroy();
+    return result;
+  }, options);
 }
 
 /** The built page on what it takes for a GPU, which it then loses. */

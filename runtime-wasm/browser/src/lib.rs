@@ -14,9 +14,13 @@
 //! With the feature `gpu` each step of the way has a twin that uses the browser's
 //! GPU as well: `into_model_on_gpu`, `session_on_gpu`, `step_on_gpu`.
 //!
+//! With the feature `adapters` LoRA adapters are loaded into a model by name and put on its sessions.
+//!
 //! Every error is a JavaScript `Error` with the engine's word for its kind in
 //! `code`, such as `invalid_model`.
 
+#[cfg(feature = "adapters")]
+mod adapters;
 mod buffer;
 mod error;
 #[cfg(feature = "gpu")]

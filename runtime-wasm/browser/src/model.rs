@@ -17,6 +17,8 @@ use crate::session::{Session, to_value};
 #[wasm_bindgen]
 pub struct Model {
     pub(crate) inner: Arc<EngineModel>,
+    #[cfg(feature = "adapters")]
+    pub(crate) adapters: crate::adapters::Shared,
     #[cfg(feature = "gpu")]
     pub(crate) gpu: crate::gpu::Half,
 }
@@ -42,6 +44,8 @@ impl Model {
         let inner = Arc::new(EngineModel::load(bytes).map_err(to_js)?);
         Ok(Model {
             inner,
+            #[cfg(feature = "adapters")]
+            adapters: crate::adapters::Shared::default(),
             #[cfg(feature = "gpu")]
             gpu: crate::gpu::Half::default(),
         })
@@ -84,7 +88,7 @@ impl Model {
         let context_len = u32::try_from(self.inner.config().context_len).unwrap_or(u32::MAX);
         let context_max = context_max.map(|n| n.min(context_len));
         let inner = generate::Session::new(Arc::clone(&self.inner), context_max).map_err(to_js)?;
-        Ok(Session::new(inner))
+        Ok(Session::new(self, inner))
     }
 
     /// Tokens of a chat, `[{role, content}]`; with `reply` also those that begin the reply.

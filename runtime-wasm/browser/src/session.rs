@@ -13,6 +13,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::{JsResult, bad_argument, to_js};
+use crate::model::Model;
 
 #[wasm_bindgen]
 extern "C" {
@@ -25,6 +26,9 @@ extern "C" {
 #[wasm_bindgen]
 pub struct Session {
     pub(crate) inner: EngineSession,
+    /// What its names of adapters mean.
+    #[cfg(feature = "adapters")]
+    pub(crate) adapters: crate::adapters::Shared,
     #[cfg(feature = "gpu")]
     pub(crate) gpu: Result<meetara_gpu::GpuSession, meetara_gpu::Reason>,
     #[cfg(feature = "threads")]
@@ -84,11 +88,17 @@ pub(crate) fn to_value<T: Serialize>(value: &T) -> JsResult<JsValue> {
 }
 
 impl Session {
-    pub(crate) fn new(inner: EngineSession) -> Session {
+    #[cfg_attr(
+        not(feature = "adapters"),
+        allow(unused_variables, reason = "only adapters are shared with the model")
+    )]
+    pub(crate) fn new(model: &Model, inner: EngineSession) -> Session {
         #[cfg(feature = "threads")]
         let inner = crate::threads::with_workers(inner);
         Session {
             inner,
+            #[cfg(feature = "adapters")]
+            adapters: model.adapters.clone(),
             #[cfg(feature = "threads")]
             choices: crate::threads::Choices::new(),
             #[cfg(feature = "gpu")]
