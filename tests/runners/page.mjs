@@ -52,7 +52,11 @@ function prepareModels() {
   writeFileSync(text, "These are notes, not a model.");
   writeFileSync(huge, "GGUF");
   truncateSync(huge, 3e9); // a sparse file: it takes no room
-  return { models, own, cut, text, huge, bytes };
+  const adapter = join(folder, "calm.adapter.gguf");
+  const foreign = join(folder, "of another model.gguf");
+  copyFileSync(join(root, "tests/vectors/adapters/tiny-all.gguf"), adapter);
+  copyFileSync(join(root, "tests/vectors/adapters/wide-q8.gguf"), foreign);
+  return { models, own, cut, text, huge, adapter, foreign, bytes };
 }
 
 /** Starts the host on free ports; gives the address of the page. */
@@ -80,7 +84,11 @@ async function startRelay(host, cutBytes) {
   const counts = new Map();
   let sockets = new Set();
   let withoutOpfs = false;
-  const server = createServer((incoming, outgoing) => {
+  /** The path whose requests wait, and those that do. */
+  let heldPath = null;
+  let waiting = [];
+  const server = createServer(async (incoming, outgoing) => {
+    if (incoming.url === heldPath) await new Promise((go) => waiting.push(go));
     counts.set(incoming.url, (counts.get(incoming.url) ?? 0) + 1);
     if (incoming.url === "/models/cut.gguf") {
       outgoing.setHeader("content-length", cutBytes.length);
@@ -119,6 +127,14 @@ async function startRelay(host, cutBytes) {
       sockets = new Set();
     },
     mend: () => listen(port),
+    /** Requests for `path` wait until the function that this gives is called. */
+    hold(path) {
+      heldPath = path;
+      return () => {
+        heldPath = null;
+        waiting.splice(0).forEach((go) => go());
+      };
+    },
     /** From now on workers find no OPFS, as in some private windows. */
     takeOpfs() {
       withoutOpfs = true;
@@ -342,6 +358,53 @@ async function story(context, relay, files) {
     await page.keyboard.press("Escape");
   });
 
+  await step("an adapter is added to the open model, seen to be on, turned off, kept, and deleted", async () => {
+    const name = () => page.locator("#model-name").innerText();
+    const row = page.locator("#adapter-list li");
+    const box = row.locator("input");
+    const open = () => page.locator("#model-button").click();
+    const close = () => page.locator("#models-close").click();
+    await askAnew("Hello");
+    await open();
+    await page.locator("#adapter-file").setInputFiles(files.adapter);
+    await page.waitForFunction(() => document.querySelector("#model-name").textContent === "my own model.gguf + calm", null, { timeout: PATIENCE_MS });
+    await row.waitFor();
+    assert.match(await row.innerText(), /calm\s+0\.0 MB, on this device, on/);
+    assert.ok(await box.isChecked());
+    assert.equal(await page.locator(".divider").last().innerText(), "From here on with calm.");
+    await shot("adapter");
+    // One of another model, and a damaged one, are refused in words; the first stays on.
+    for (const [path, words] of [[files.foreign, /made for another model/], [files.cut, /cannot be used.*damaged/], [files.text, /not a GGUF file/]]) {
+      await page.locator("#adapter-problem").evaluate((element) => element.replaceChildren());
+      await page.locator("#adapter-file").setInputFiles(path);
+      await page.locator("#adapter-problem", { hasText: words }).waitFor();
+      assert.equal(await row.count(), 1);
+    }
+    await close();
+    assert.equal(await name(), "my own model.gguf + calm");
+    assert.ok((await askAnew("Hello")).length > 0);
+    await open();
+    await box.uncheck();
+    await page.waitForFunction(() => document.querySelector("#model-name").textContent === "my own model.gguf");
+    assert.equal(await page.locator(".divider").last().innerText(), "From here on without an adapter.");
+    await close();
+    assert.ok((await askAnew("Hello")).length > 0);
+    // After a reload it is still there, off; it is put on from the device, and deleted.
+    await page.reload();
+    await state("ready");
+    await open();
+    await row.waitFor();
+    assert.ok(!(await box.isChecked()));
+    assert.equal(await page.locator("#model-list li").count(), 2, "the adapter is among the models");
+    await box.check();
+    await page.waitForFunction(() => document.querySelector("#model-name").textContent === "my own model.gguf + calm");
+    await page.getByRole("button", { name: "Delete the adapter calm from this device" }).click();
+    await row.waitFor({ state: "detached" });
+    assert.equal(await name(), "my own model.gguf");
+    await close();
+    assert.ok((await askAnew("Hello")).length > 0);
+  });
+
   await step("a cut file is refused in words, and the chat goes on", async () => {
     await openFile(files.cut);
     await page.locator("#notice .card").waitFor();
@@ -477,6 +540,64 @@ async function story(context, relay, files) {
   });
 }
 
+/** Somebody who writes before the model is there. */
+async function earlyStory(context, relay) {
+  const messages = () => page.locator(".message").count();
+  await step("what is sent before the model is open waits for it", async () => {
+    const release = relay.hold(`/${SHIPPED}`);
+    page = await context.newPage();
+    await page.goto(relay.origin, { waitUntil: "load" });
+    await state("opening");
+    await send("Are you there?");
+    assert.equal(await page.locator(".message.user .text").innerText(), "Are you there?");
+    assert.equal(await page.locator("#input").inputValue(), "");
+    // It can be taken back as long as it waits.
+    await page.keyboard.press("Escape");
+    assert.equal(await page.locator("#input").inputValue(), "Are you there?");
+    assert.equal(await messages(), 0);
+    await page.keyboard.press("Enter");
+    assert.deepEqual([await messages(), await page.locator(".message.reply").count()], [1, 0]);
+    await shot("waiting");
+    release();
+    await page.locator(".message.reply .note").waitFor();
+    await state("ready");
+    assert.equal(await messages(), 2);
+    assert.ok((await replyText()).length > 0);
+  });
+
+  await step("what waits for a model that does not come is not lost", async () => {
+    // Another model: the one before stays, and the writer decides.
+    await openAddress("/models/slow.gguf");
+    await page.locator("#loading").waitFor();
+    await send("And now?");
+    assert.equal(await messages(), 3);
+    await relay.cut();
+    await page.locator("#notice .card").waitFor();
+    assert.equal(await page.locator("#input").inputValue(), "And now?");
+    assert.equal(await messages(), 2);
+    await relay.mend();
+    await page.locator("#input").fill("");
+    assert.ok((await askAnew("Still there?")).length > 0);
+    // No model at all: it waits for the next attempt.
+    await page.locator("#model-button").click();
+    await page.getByRole("button", { name: "Delete MeeTARA Pocket from this device" }).click();
+    await page.getByText("comes with this page").waitFor();
+    await page.keyboard.press("Escape");
+    const release = relay.hold(`/${SHIPPED}`);
+    await page.reload();
+    await state("opening");
+    await send("Hello?");
+    await relay.cut();
+    release();
+    await page.locator("#notice .card").waitFor();
+    assert.deepEqual([await messages(), await page.locator("#input").inputValue()], [1, ""]);
+    await relay.mend();
+    await page.getByRole("button", { name: "Try again" }).click();
+    await page.locator(".message.reply .note").waitFor();
+    assert.equal(await messages(), 2);
+  });
+}
+
 /** In a browser without OPFS the Cache API keeps the model. */
 async function bareStory(context, relay) {
   await step("without OPFS the model is kept all the same", async () => {
@@ -541,6 +662,10 @@ async function main() {
     context.setDefaultTimeout(PATIENCE_MS);
     await story(context, relay, files);
     await context.close();
+    const early = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+    early.setDefaultTimeout(PATIENCE_MS);
+    await earlyStory(early, relay);
+    await early.close();
     relay.takeOpfs();
     const bare = await browser.newContext();
     bare.setDefaultTimeout(PATIENCE_MS);

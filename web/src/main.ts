@@ -1,6 +1,7 @@
 // The page: opens a model, sends what the user writes, shows the reply as it comes.
 
 import type { LanguageModel } from "meetara";
+import { namesOn, setUpAdapters } from "./adapters.js";
 import { addDivider, addReply, addUserMessage, clearConversation, isEmpty, scrollToEnd } from "./conversation.js";
 import { announce, byId, makeButton } from "./dom.js";
 import { setUpModelsDialog } from "./models-dialog.js";
@@ -27,18 +28,23 @@ const modelName = byId("model-name", HTMLSpanElement);
 
 let session: LanguageModel | null = null;
 let sessionKey: string | null = null;
+/** What the page calls the open model. */
+let openName = "";
 /** Set while a model is being opened. */
 let opening: AbortController | null = null;
 /** Counts chats, so that a reply that outlives its chat does not touch the next. */
 let chat = 0;
 /** Set while a reply is being made. */
 let reply: AbortController | null = null;
+/** What was sent while no model was open, or another was on its way: the next one answers it. */
+let held: { text: string; remove(): void } | null = null;
 
 allowOwnScripts();
 keepPageOffline();
 setUpModelsDialog(
   (choice) => void openModel(choice),
   () => session && sessionKey ? { key: sessionKey, parameters: session.info.parameters } : null,
+  setUpAdapters(() => session && sessionKey ? { model: session, key: sessionKey } : null, adaptersChanged),
 );
 setUpComposer();
 void firstChoice().then(openModel);
@@ -56,6 +62,8 @@ async function openModel(choice: Choice): Promise<void> {
     use(await open(choice, mine.signal), choice);
   } catch (error) {
     if (mine.signal.aborted) return;
+    // It was meant for the model that did not come, not for the one before.
+    if (session) takeHeldBack();
     const again = { label: "Try again", run: () => void openModel(choice) };
     const menu = { label: "Choose a model", run: () => byId("model-button", HTMLButtonElement).click() };
     showNotice(openingError(error, nameOf(choice)), choice.kind === "file" ? [menu] : [again, menu]);
@@ -65,6 +73,12 @@ async function openModel(choice: Choice): Promise<void> {
       hideProgress();
       update();
       input.focus({ preventScroll: true });
+      // Without any model it waits for the next attempt.
+      if (held && session) {
+        const { text } = held;
+        release();
+        void answer(text);
+      }
     }
   }
 }
@@ -72,12 +86,17 @@ async function openModel(choice: Choice): Promise<void> {
 /** From now on the conversation is with this model. */
 function use(next: LanguageModel, choice: Choice): void {
   const name = nameOf(choice);
+  // What waits is the first that this model sees.
+  const waiting = held?.text;
+  release();
   chat += 1;
   session?.destroy();
   session = next;
   sessionKey = keyOf(choice);
+  openName = name;
   modelName.textContent = name;
   addDivider(`Now talking to ${name}. It has not seen what is above.`);
+  if (waiting !== undefined) hold(waiting);
   announce(`${name} is ready.`);
   next.ondevicechange = () => {
     if (session !== next) return;
@@ -94,15 +113,56 @@ function use(next: LanguageModel, choice: Choice): void {
   }
 }
 
-async function send(): Promise<void> {
+/** Shows what was sent, for the next model to answer. */
+function hold(text: string): void {
+  held = { text, remove: addUserMessage(text) };
+  update();
+}
+
+/** Takes what waits from the page. */
+function release(): void {
+  held?.remove();
+  held = null;
+  update();
+}
+
+/** Gives what waits back to its writer. */
+function takeHeldBack(): void {
+  if (!held) return;
+  if (!input.value) input.value = held.text;
+  release();
+  resize();
+}
+
+/** Others are on than before: the page says which, and the conversation goes on with them. */
+function adaptersChanged(): void {
+  if (!session) return;
+  const names = namesOn(session);
+  modelName.textContent = [openName, ...names].join(" + ");
+  const words = names.length ? `From here on with ${names.join(" and ")}.` : "From here on without an adapter.";
+  addDivider(words);
+  announce(words);
+}
+
+function send(): void {
   const text = input.value.trim();
-  if (!text || !session || reply || opening) return;
+  if (!text || reply || held) return;
+  input.value = "";
+  resize();
+  if (session && !opening) {
+    clearNotice();
+    void answer(text);
+    return;
+  }
+  hold(text);
+  announce("Your message waits for the model.");
+}
+
+async function answer(text: string): Promise<void> {
+  if (!session) return;
   const model = session;
   const current = chat;
   reply = new AbortController();
-  clearNotice();
-  input.value = "";
-  resize();
   update();
 
   const removeMessage = addUserMessage(text);
@@ -174,6 +234,7 @@ async function newChat(): Promise<void> {
   chat += 1;
   reply?.abort();
   clearNotice();
+  held = null;
   clearConversation();
   await session?.reset().catch(() => {});
   showStats();
@@ -209,9 +270,10 @@ function showDevice({ device }: LanguageModel): void {
 
 /** Shows what can be done now. */
 function update(): void {
-  sendButton.hidden = reply !== null;
-  sendButton.disabled = !session || opening !== null || !input.value.trim();
-  stopButton.hidden = reply === null;
+  const busy = reply !== null || held !== null;
+  sendButton.hidden = busy;
+  sendButton.disabled = !input.value.trim();
+  stopButton.hidden = !busy;
   newChatButton.disabled = isEmpty();
   document.body.dataset.state = opening ? "opening" : reply ? "replying" : session ? "ready" : "empty";
 }
@@ -222,29 +284,35 @@ function resize(): void {
   update();
 }
 
+/** Stops the reply, or takes back what waits for a model. */
+function stop(): void {
+  reply?.abort();
+  takeHeldBack();
+}
+
 function setUpComposer(): void {
   composer.addEventListener("submit", (event) => {
     event.preventDefault();
-    void send();
+    send();
   });
   input.addEventListener("input", resize);
   input.addEventListener("keydown", (event) => {
     // While an input method composes a word, Enter belongs to it.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    void send();
+    send();
   });
   addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && reply) reply.abort();
+    if (event.key === "Escape") stop();
   });
-  stopButton.addEventListener("click", () => reply?.abort());
+  stopButton.addEventListener("click", stop);
   newChatButton.addEventListener("click", () => void newChat());
   byId("suggestions", HTMLUListElement).append(...SUGGESTIONS.map((text) => {
     const item = document.createElement("li");
     item.append(makeButton(text, "suggestion", () => {
       input.value = text;
       resize();
-      void send();
+      send();
     }));
     return item;
   }));

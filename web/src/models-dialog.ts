@@ -11,10 +11,11 @@ const file = byId("file", HTMLInputElement);
 const form = byId("url-form", HTMLFormElement);
 const url = byId("url", HTMLInputElement);
 
-/** Wires the sheet; `choose` opens a model, `current` tells of the open one. */
+/** Wires the sheet; `choose` opens a model, `current` tells of the open one, `adapters` is the section of its own. */
 export function setUpModelsDialog(
   choose: (choice: Choice) => void,
   current: () => { key: string; parameters: number } | null,
+  adapters: { fill(): Promise<void> },
 ): void {
   const close = (choice: Choice) => {
     dialog.close();
@@ -24,6 +25,7 @@ export function setUpModelsDialog(
   byId("model-button", HTMLButtonElement).addEventListener("click", () => {
     dialog.showModal();
     void fill();
+    void adapters.fill();
   });
   byId("models-close", HTMLButtonElement).addEventListener("click", () => dialog.close());
   // A click on the backdrop is a click on the dialog itself.

@@ -75,6 +75,21 @@ export function openingError(error: unknown, what: string): Words {
   }
 }
 
+/** An error while an adapter was added or put on. */
+export function adapterError(error: unknown, name: string): Words {
+  const detail = error instanceof Error ? error.message : String(error);
+  switch (reasonOf(error)) {
+    case "unsupported_model":
+      return { title: `${name} was made for another model`, text: "Open the model that it belongs to, then add it again.", detail };
+    case "invalid_model":
+      return { title: `${name} cannot be used`, text: `The file is damaged, cut short, or no adapter: ${detail}.`, detail };
+    case "out_of_memory":
+      return { title: `${name} is too large for this browser`, text: "Turn another adapter off, or close other tabs, and try again.", detail };
+    default:
+      return { title: `${name} could not be used`, text: detail };
+  }
+}
+
 /** An error while a reply was made. */
 export function replyError(error: unknown): Words {
   const detail = error instanceof Error ? error.message : String(error);
