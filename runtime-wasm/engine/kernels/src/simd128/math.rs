@@ -1,6 +1,12 @@
-//! [`crate::math::exp`], four at a time: the same steps in the same order.
+//! [`crate::math::exp`], four at a time: the same results.
+//!
+//! Two steps are taken another way. A power of two is multiplied by adding to the exponent's bits,
+//! where the product is a normal number; and clamps are minima of integers, an instruction each where
+//! `f32x4.max` takes six on x86. (Of `f32x4.pmax` LLVM makes, where it may, a relaxed maximum, which
+//! loses a NaN on some CPUs.)
 
 use core::arch::wasm32::*;
+use core::hint::black_box;
 
 use crate::math::{EXP_HIGH, EXP_LOW, EXP_TAYLOR, LN2_HIGH, LN2_LOW, LOG2_E, ROUND_MAGIC};
 
@@ -11,35 +17,95 @@ pub(super) fn round_half_even(x: v128) -> v128 {
     i32x4_sub(shifted, i32x4_splat(ROUND_MAGIC.to_bits() as i32))
 }
 
-/// 2^n.
-#[inline]
-fn power_of_two(n: v128) -> v128 {
-    i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23)
-}
+const C: [f32; 6] = EXP_TAYLOR;
+/// In the order in which [`Exp::new`] takes them.
+static NUMBERS: [f32; 12] = [
+    EXP_LOW,
+    EXP_HIGH,
+    LOG2_E,
+    ROUND_MAGIC,
+    LN2_HIGH,
+    LN2_LOW,
+    C[5],
+    C[4],
+    C[3],
+    C[2],
+    C[1],
+    C[0],
+];
 
-/// e^x in each lane.
-#[inline]
-pub(super) fn exp(x: v128) -> v128 {
-    // As integers: an instruction each, where `f32x4.max` takes six on x86. Without sign, what is
-    // below EXP_LOW is larger than it and nothing else is; with sign, what is above EXP_HIGH. (Of
-    // `f32x4.pmax` LLVM makes, where it may, a relaxed maximum, which loses a NaN on some CPUs.)
-    let clamped = u32x4_min(x, f32x4_splat(EXP_LOW));
-    let clamped = i32x4_min(clamped, f32x4_splat(EXP_HIGH));
-    let n = round_half_even(f32x4_mul(clamped, f32x4_splat(LOG2_E)));
-    let whole = f32x4_convert_i32x4(n);
-    let r = f32x4_sub(clamped, f32x4_mul(whole, f32x4_splat(LN2_HIGH)));
-    let r = f32x4_sub(r, f32x4_mul(whole, f32x4_splat(LN2_LOW)));
-    let [c2, c3, c4, c5, c6, c7] = EXP_TAYLOR;
-    let mut p = f32x4_splat(c7);
-    for c in [c6, c5, c4, c3, c2] {
-        p = f32x4_add(f32x4_mul(p, r), f32x4_splat(c));
+/// The numbers that exponentials take, loaded once for many: written out they would be more than
+/// there are registers, and browsers' compilers make each anew, in three instructions, where it is used.
+#[derive(Clone, Copy)]
+pub(super) struct Exp([v128; 12]);
+
+impl Exp {
+    #[inline]
+    pub(super) fn new() -> Self {
+        let numbers = black_box(&NUMBERS);
+        // SAFETY: each is a float.
+        Self(core::array::from_fn(|i| unsafe {
+            v128_load32_splat((&raw const numbers[i]).cast())
+        }))
     }
-    let tail = f32x4_add(r, f32x4_mul(f32x4_mul(r, r), p));
-    let power = f32x4_add(f32x4_splat(1.0), tail);
-    let half = i32x4_shr(n, 1);
-    let rest = i32x4_sub(n, half);
-    let scaled = f32x4_mul(f32x4_mul(power, power_of_two(half)), power_of_two(rest));
-    // All ones are a NaN.
-    let scaled = v128_or(scaled, f32x4_ne(x, x));
-    v128_andnot(scaled, f32x4_lt(x, f32x4_splat(EXP_LOW)))
+
+    /// e^r of `x` = n ln 2 + r, and n, below the bits of [`ROUND_MAGIC`].
+    #[inline]
+    fn split(&self, x: v128) -> [v128; 2] {
+        let [
+            _,
+            _,
+            log2_e,
+            magic,
+            ln2_high,
+            ln2_low,
+            c7,
+            c6,
+            c5,
+            c4,
+            c3,
+            c2,
+        ] = self.0;
+        let shifted = f32x4_add(f32x4_mul(x, log2_e), magic);
+        let whole = f32x4_sub(shifted, magic);
+        let r = f32x4_sub(x, f32x4_mul(whole, ln2_high));
+        let r = f32x4_sub(r, f32x4_mul(whole, ln2_low));
+        let mut p = c7;
+        for c in [c6, c5, c4, c3, c2] {
+            p = f32x4_add(f32x4_mul(p, r), c);
+        }
+        let tail = f32x4_add(r, f32x4_mul(f32x4_mul(r, r), p));
+        [f32x4_add(f32x4_splat(1.0), tail), shifted]
+    }
+
+    /// `power`, where `x` is not below [`EXP_LOW`] and no NaN.
+    #[inline]
+    fn finish(&self, x: v128, power: v128) -> v128 {
+        // All ones are a NaN.
+        let power = v128_or(power, f32x4_ne(x, x));
+        v128_andnot(power, f32x4_lt(x, self.0[0]))
+    }
+
+    /// e^x in each lane.
+    #[inline]
+    pub(super) fn of(&self, x: v128) -> v128 {
+        // Without sign, what is below EXP_LOW is larger than it and nothing else is; with sign, what
+        // is above EXP_HIGH.
+        let clamped = i32x4_min(u32x4_min(x, self.0[0]), self.0[1]);
+        let [power, shifted] = self.split(clamped);
+        let n = i32x4_sub(shifted, self.0[3]);
+        let half = i32x4_shr(n, 1);
+        let rest = i32x4_add(i32x4_sub(n, half), i32x4_splat(127));
+        // The first half of 2^n leaves a normal number, the second may overflow.
+        let scaled = i32x4_add(power, i32x4_shl(half, 23));
+        self.finish(x, f32x4_mul(scaled, i32x4_shl(rest, 23)))
+    }
+
+    /// e^x in each lane, for x not above 0: all of 2^n leaves a normal number.
+    #[inline]
+    pub(super) fn of_negative(&self, x: v128) -> v128 {
+        let [power, shifted] = self.split(u32x4_min(x, self.0[0]));
+        // Nothing of ROUND_MAGIC is left above.
+        self.finish(x, i32x4_add(power, i32x4_shl(shifted, 23)))
+    }
 }

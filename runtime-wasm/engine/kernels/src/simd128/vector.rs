@@ -6,7 +6,7 @@
 use core::arch::wasm32::*;
 
 use super::float::dot;
-use super::math::exp;
+use super::math::Exp;
 use super::reduce::to_array;
 use crate::{math, scalar};
 
@@ -135,6 +135,7 @@ pub(super) fn softmax(x: &mut [f32]) {
         .chain(rest.iter().copied())
         .fold(f32::NEG_INFINITY, f32::max);
     let mut sums = [f32x4_splat(0.0); 2];
+    let exp = Exp::new();
     for x in whole.iter_mut() {
         let values = halves(x);
         for ((part, value), sum) in x
@@ -144,7 +145,7 @@ pub(super) fn softmax(x: &mut [f32]) {
             .zip(values)
             .zip(&mut sums)
         {
-            let e = exp(f32x4_sub(value, f32x4_splat(max)));
+            let e = exp.of_negative(f32x4_sub(value, f32x4_splat(max)));
             *sum = f32x4_add(*sum, e);
             store(part, e);
         }
@@ -164,9 +165,10 @@ pub(super) fn softmax(x: &mut [f32]) {
 pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len());
     let ((gate, gate_rest), (up, up_rest)) = (gate.as_chunks_mut::<4>(), up.as_chunks::<4>());
+    let exp = Exp::new();
     for (gate, up) in gate.iter_mut().zip(up) {
         let g = load(gate);
-        let silu = f32x4_div(g, f32x4_add(f32x4_splat(1.0), exp(f32x4_neg(g))));
+        let silu = f32x4_div(g, f32x4_add(f32x4_splat(1.0), exp.of(f32x4_neg(g))));
         store(gate, f32x4_mul(silu, load(up)));
     }
     scalar::silu_mul(gate_rest, up_rest);
