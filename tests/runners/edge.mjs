@@ -1,4 +1,4 @@
-// The Cloudflare Worker under workerd: routes, streaming, errors, disconnects, and OpenAI's client.
+// The Cloudflare Worker under workerd: routes, streaming, adapters, errors, disconnects, and OpenAI's client.
 //
 // Needs `cargo xtask wasm edge`, and `npm ci` in host/edge (wrangler) and here (openai). Most checks use
 // the tiny random-weight model, whose greedy replies always run to their limit; the last one runs the
@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -58,9 +58,27 @@ async function startWorker(config) {
   throw new Error(`wrangler dev did not start:\n${log}`);
 }
 
-/** The repository's wrangler.toml with another model, and without the build step. */
+/** Names of adapters that wrangler.toml lists: more than fit the memory for them. */
+const domains = Array.from({ length: 62 }, (_, n) => `domain${String(n).padStart(2, "0")}`);
+/** As they are listed: by name. */
+const adapterNames = ["calm", ...domains, "lost", "nutrition", "wide"];
+
+/** The assets: the tiny model and adapters, two of them for it, one for another base. */
+function tinyAssets() {
+  const assets = join(scratch, "models");
+  mkdirSync(join(assets, "adapters"), { recursive: true });
+  copyFileSync(join(root, "tests/vectors/tiny/tiny-q4_k_m.gguf"), join(assets, "tiny-q4_k_m.gguf"));
+  for (const name of ["tiny-all", "tiny-some", "wide-q8"]) {
+    copyFileSync(join(root, `tests/vectors/adapters/${name}.gguf`), join(assets, `adapters/${name}.gguf`));
+  }
+  return assets;
+}
+
+/** The repository's wrangler.toml with another model and adapters, and without the build step. */
 function tinyConfig() {
   const text = readFileSync(join(root, "wrangler.toml"), "utf8");
+  const file = (name) => (name === "calm" ? "tiny-some" : name === "wide" ? "wide-q8" : name === "lost" ? "none" : "tiny-all");
+  const adapterLines = adapterNames.map((name) => `${name} = "adapters/${file(name)}.gguf"`);
   const replace = (from, to) => (text) => {
     assert.match(text, from, `wrangler.toml no longer has ${from}`);
     return text.replace(from, to);
@@ -68,13 +86,15 @@ function tinyConfig() {
   const changed = [
     replace(/^main = "(.*)"$/m, (_, main) => `main = ${JSON.stringify(join(root, main))}`),
     replace(/^\[build\]\n(.+\n)+/m, ""),
-    replace(/^directory = .*$/m, `directory = ${JSON.stringify(join(root, "tests/vectors/tiny"))}`),
+    replace(/^directory = .*$/m, `directory = ${JSON.stringify(tinyAssets())}`),
     replace(/^MODEL_ID = .*$/m, 'MODEL_ID = "meetara:tiny"\nREPLIES_MAX = "2"'),
     replace(/^MODEL_PATH = .*$/m, 'MODEL_PATH = "tiny-q4_k_m.gguf"'),
+    replace(/^# ADAPTERS_MAX_MIB = .*$/m, 'ADAPTERS_MAX_MIB = "1"'),
+    replace(/^# \[vars.ADAPTERS\]\n# .*$/m, `[vars.ADAPTERS]\n${adapterLines.join("\n")}`),
   ].reduce((text, change) => change(text), text);
-  const file = join(scratch, "wrangler.toml");
-  writeFileSync(file, changed);
-  return file;
+  const config = join(scratch, "wrangler.toml");
+  writeFileSync(config, changed);
+  return config;
 }
 
 const model = "meetara:tiny";
@@ -91,6 +111,9 @@ const post = (body, options = {}) =>
     body: typeof body === "string" ? body : JSON.stringify(body),
     ...options,
   });
+const say = async (more) => (await (await post({ ...greedy, ...more })).json()).choices[0].message.content;
+const listed = async (headers) => (await (await get("/v1/lora_adapters", headers)).json()).data;
+const change = (what, body, headers) => fetch(`${worker.address}/v1/${what}_lora_adapter`, { method: "POST", body: JSON.stringify(body), headers });
 const health = async () => (await get("/health")).json();
 
 /** Events of a streamed reply, and how many pieces they came in. */
@@ -131,8 +154,9 @@ const checks = {
   async "models are listed and found"() {
     const list = await (await get("/v1/models")).json();
     assert.equal(list.object, "list");
-    assert.deepEqual(list.data.map((found) => found.id), [model]);
+    assert.deepEqual(list.data.map((found) => found.id), [model, ...adapterNames.map((name) => `meetara:${name}`)]);
     assert.deepEqual(await (await get(`/v1/models/${model}`)).json(), list.data[0]);
+    assert.deepEqual(await (await get("/v1/models/meetara:calm")).json(), list.data[1]);
     assert.equal((await get("/v1/models/other")).status, 404);
   },
 
@@ -216,6 +240,77 @@ const checks = {
     assert.deepEqual(together.map(({ events }) => textOf(events)), alone);
   },
 
+  async "adapters are listed before any is fetched"() {
+    const lines = await listed();
+    assert.deepEqual(lines.map((line) => line.lora_name), adapterNames);
+    assert.deepEqual(lines[0], {
+      id: "meetara:calm", object: "lora_adapter", lora_name: "calm", lora_path: "adapters/tiny-some.gguf",
+      base_model: model, bytes: 0, resident: false,
+    });
+    assert.ok(lines.every((line) => !line.resident));
+  },
+
+  async "a chat names adapters alone and mixed"() {
+    const base = await say({});
+    const reply = await (await post({ ...greedy, model: "meetara:nutrition" })).json();
+    assert.equal(reply.model, "meetara:nutrition");
+    const alone = reply.choices[0].message.content;
+    assert.notEqual(alone, base);
+    assert.equal(await say({ model: "nutrition" }), alone);
+    assert.equal(await say({ adapters: [{ name: "nutrition" }] }), alone);
+    assert.equal(await say({ adapters: [{ name: "nutrition", scale: 0 }] }), base);
+    const adapters = [{ name: "nutrition", scale: 0.6 }, { name: "meetara:calm", scale: 1.2 }];
+    const both = await say({ adapters });
+    assert.ok(both !== base && both !== alone);
+    assert.equal(textOf((await stream({ ...greedy, adapters })).events), both);
+    assert.equal(await say({}), base, "nothing stays behind");
+    const together = await Promise.all([stream({ ...greedy, adapters }), stream(greedy)]);
+    assert.deepEqual(together.map(({ events }) => textOf(events)), [both, base]);
+    const resident = (await listed()).filter((line) => line.resident);
+    assert.deepEqual(resident.map((line) => [line.lora_name, line.bytes]), [["calm", 11520], ["nutrition", 27328]]);
+  },
+
+  async "sixty-two adapters: those that fit stay, the others are fetched again"() {
+    const first = await say({ model: `meetara:${domains[0]}` });
+    for (const name of domains) assert.equal(await say({ model: `meetara:${name}` }), first, name);
+    const held = (await listed()).filter((line) => line.resident).map((line) => line.lora_name);
+    assert.ok(held.length >= 10 && held.length < 40, `${held.length} are resident`);
+    assert.deepEqual(held, domains.slice(-held.length), "not those used last");
+    assert.equal(await say({ adapters: [{ name: domains[0] }] }), first);
+    // One that is held but used longest ago, and others that must be fetched: all are there together.
+    const mix = [held[1], ...domains.slice(1, 5)].map((name) => ({ name, scale: 0.2 }));
+    assert.equal((await post({ ...greedy, adapters: mix })).status, 200);
+  },
+
+  async "an adapter that cannot be used is named, and the next request works"() {
+    const base = await say({});
+    const cases = [
+      [{ adapters: [{ name: "none" }] }, 404, "adapter_not_found", "adapters", /none/],
+      [{ model: "meetara:none" }, 404, "model_not_found", "model", /none/],
+      [{ model: "meetara:wide" }, 400, "invalid_value", null, /adapter 'wide': .*another base/],
+      [{ adapters: [{ name: "lost" }] }, 400, "invalid_value", null, /adapter 'lost': its file is missing/],
+      [{ adapters: [{ name: "calm", scale: 1e9 }] }, 400, "invalid_value", "scale", /scale/],
+      [{ adapters: "calm" }, 400, "invalid_value", "adapters", /array/],
+    ];
+    for (const [more, status, code, param, words] of cases) {
+      const response = await post({ ...greedy, ...more });
+      const { error } = await response.json();
+      assert.deepEqual([response.status, error.code, error.param], [status, code, param], error.message);
+      assert.match(error.message, words);
+    }
+    assert.equal(await say({}), base);
+  },
+
+  async "without a key nobody changes what is served"() {
+    for (const what of ["load", "unload"]) {
+      const response = await change(what, { lora_name: "calm", lora_path: "adapters/tiny-all.gguf" });
+      const { error } = await response.json();
+      assert.deepEqual([response.status, error.type, error.code], [403, "permission_error", "no_api_key"]);
+    }
+    assert.equal((await get("/v1/load_lora_adapter")).status, 405);
+    assert.equal((await listed()).length, adapterNames.length);
+  },
+
   async "each mistake has its error"() {
     const cases = [
       ["{", 400, "invalid_json", null],
@@ -283,7 +378,7 @@ const checks = {
     const client = new OpenAI({ baseURL: `${worker.address}/v1`, apiKey: "none", maxRetries: 0 });
     const ids = [];
     for await (const found of client.models.list()) ids.push(found.id);
-    assert.deepEqual(ids, [model]);
+    assert.equal(ids[0], model);
     const whole = await client.chat.completions.create(greedy);
     const streamed = await client.chat.completions.create({ ...greedy, stream: true });
     let text = "";
@@ -309,8 +404,52 @@ async function withKey() {
   const client = (apiKey) => new OpenAI({ baseURL: `${worker.address}/v1`, apiKey, maxRetries: 0 });
   await assert.rejects(client("wrong").models.list(), AuthenticationError);
   await assert.rejects(client("sesam").models.list(), AuthenticationError);
-  assert.equal((await client("sesame").models.list()).data.length, 1);
+  assert.equal((await client("sesame").models.list()).data.length, 1 + adapterNames.length);
+  assert.equal((await get("/v1/lora_adapters")).status, 401);
+  assert.equal((await change("unload", { lora_name: "calm" })).status, 401);
   assert.equal((await get("/health")).status, 200);
+}
+
+/** Adapters that are loaded and unloaded while the Worker runs, by those who have the key. */
+async function loadedByName() {
+  const headers = { authorization: "Bearer sesame" };
+  const ask = (more) => post({ ...greedy, ...more }, { headers });
+  const say = async (more) => (await (await ask(more)).json()).choices[0].message.content;
+  const base = await say({});
+  const load = (lora_name, lora_path, more) => change("load", { lora_name, lora_path, ...more }, headers);
+  const loaded = await load("meetara:diet", "adapters/tiny-all.gguf");
+  assert.deepEqual([loaded.status, await loaded.text()], [200, "Success: LoRA adapter 'diet' added successfully."]);
+  const line = (await listed(headers)).find(({ lora_name }) => lora_name === "diet");
+  assert.deepEqual([line.bytes, line.resident, line.lora_path], [27328, true, "adapters/tiny-all.gguf"]);
+  const diet = await say({ model: "meetara:diet" });
+  assert.notEqual(diet, base);
+  const cases = [
+    ["diet", "adapters/tiny-all.gguf", "lora_name", /in use/],
+    ["tiny", "adapters/tiny-all.gguf", "lora_name", /in use/],
+    ["a/b", "adapters/tiny-all.gguf", "lora_name", /letters/],
+    ["x", "adapters/../adapters/tiny-all.gguf", "lora_path", /below the folder/],
+    ["x", "https://example.org/a.gguf", "lora_path", /below the folder/],
+    ["x", "adapters/none.gguf", "lora_path", /below the folder/],
+    ["x", "adapters/wide-q8.gguf", null, /'x'.*another base/],
+    ["x", "tiny-q4_k_m.gguf", null, /'x'.*general\.type/],
+  ];
+  for (const [name, path, param, words] of cases) {
+    const response = await load(name, path);
+    const { error } = await response.json();
+    assert.deepEqual([response.status, error.param], [400, param], error.message);
+    assert.match(error.message, words);
+  }
+  assert.equal((await load("x", "adapters/tiny-all.gguf", { base_model_name: "other" })).status, 400);
+  assert.equal(await say({}), base);
+  const unload = () => change("unload", { lora_name: "diet" }, headers);
+  const unloaded = await unload();
+  assert.deepEqual([unloaded.status, await unloaded.text()], [200, "Success: LoRA adapter 'diet' removed successfully."]);
+  assert.equal((await unload()).status, 404);
+  assert.equal((await ask({ model: "meetara:diet" })).status, 404);
+  // The name is free for another file, whose weights are its own.
+  assert.equal((await load("diet", "adapters/tiny-some.gguf", { base_model_name: "tiny" })).status, 200);
+  const other = await say({ model: "diet" });
+  assert.ok(other !== diet && other !== base);
 }
 
 async function withShippedModel() {
@@ -352,7 +491,7 @@ try {
   const config = tinyConfig();
   await session(config, checks);
   writeFileSync(join(scratch, ".dev.vars"), "API_KEY=sesame\n");
-  await session(config, { "a secret key is asked for": withKey });
+  await session(config, { "a secret key is asked for": withKey, "adapters are loaded and unloaded by name": loadedByName });
   assert.ok(existsSync(shipped), `${shipped} is missing`);
   await session(join(root, "wrangler.toml"), { "the shipped model answers": withShippedModel });
 } catch (error) {

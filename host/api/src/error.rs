@@ -122,6 +122,11 @@ impl ApiError {
         Self::new(401, INVALID, None, Some("invalid_api_key"), message)
     }
 
+    /// 403: the request comes from where none should come from, or from one who may not do this.
+    pub fn forbidden(code: &str, message: impl Into<String>) -> Self {
+        Self::new(403, "permission_error", None, Some(code), message.into())
+    }
+
     /// 404: no model of that id is served.
     pub fn model_not_found(id: &str) -> Self {
         let message = format!(

@@ -25,6 +25,21 @@ pub fn check(request: &Request, env: &Env) -> Result<(), ApiError> {
     }
 }
 
+/// Whether what the Worker serves may be changed from outside: only where there is a key, which
+/// [`check`] then has asked for.
+///
+/// # Errors
+/// 403 `no_api_key`.
+pub fn check_change(env: &Env) -> Result<(), ApiError> {
+    if env.secret("API_KEY").is_ok() {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(
+        "no_api_key",
+        "This Worker has no secret API_KEY, so nobody can change what it serves. List adapters under [vars.ADAPTERS] in wrangler.toml, or set the secret.",
+    ))
+}
+
 /// Takes equally long wherever the first difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
     let different = a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y));

@@ -2,11 +2,11 @@
 
 use crate::config::Config;
 use crate::pool::{Lease, engine_error};
-use crate::{isolate, load, reply};
+use crate::{adapters, body, isolate, load, reply};
 use futures_util::stream;
 use meetara_api::{
-    ApiError, BODY_BYTES_MAX, ChatRequest, Choice, ChoiceLogprobs, FinishReason, Head, SSE_DONE,
-    Sampling, TokenLogprob, TopLogprob, Usage,
+    ApiError, ChatRequest, Choice, ChoiceLogprobs, FinishReason, Head, SSE_DONE, Sampling,
+    TokenLogprob, TopLogprob, Usage,
 };
 use meetara_engine::generate::{self, Finish, GenerateParams, Logprobs, Step};
 use meetara_engine::template::Message;
@@ -22,20 +22,16 @@ pub async fn completions(
     config: &Config,
 ) -> Result<Response, ApiError> {
     let signal = request.inner().signal();
-    let body = read(&mut request).await?;
+    let body = body::read(&mut request).await?;
     let request = ChatRequest::parse(&body)?;
-    if request.model != config.model_id {
-        return Err(ApiError::model_not_found(&request.model));
-    }
-    if !request.adapters.is_empty() {
-        let message = "This server holds no adapters; leave 'adapters' out.";
-        return Err(ApiError::unsupported("adapters", message));
-    }
+    let chosen = adapters::choose(config, &request.model, &request.adapters)?;
     let loaded = load::model(env, config).await?;
+    let mix = chosen.mix(env, config, &loaded).await?;
     let now_ms = isolate::now_ms();
     let lease = isolate::with(|isolate| {
         isolate.pool.lease(
             &loaded.model,
+            &mix,
             config.context_max,
             config.replies_max,
             now_ms,
@@ -45,7 +41,7 @@ pub async fn completions(
     let head = Head::new(
         random()?,
         now_ms / 1000,
-        &request.model,
+        &chosen.id,
         loaded.fingerprint,
         request.include_usage,
     );
@@ -56,26 +52,6 @@ pub async fn completions(
         streamed(head, replies)
     } else {
         whole(head, replies).await
-    }
-}
-
-async fn read(request: &mut Request) -> Result<Vec<u8>, ApiError> {
-    let length = request.headers().get("content-length").ok().flatten();
-    let is_long = |bytes: usize| bytes > BODY_BYTES_MAX;
-    if length
-        .and_then(|text| text.parse().ok())
-        .is_some_and(is_long)
-    {
-        return Err(ApiError::payload_too_large(BODY_BYTES_MAX));
-    }
-    let body = request
-        .bytes()
-        .await
-        .map_err(|_| ApiError::invalid_json("The request body could not be read to its end."))?;
-    if is_long(body.len()) {
-        Err(ApiError::payload_too_large(BODY_BYTES_MAX))
-    } else {
-        Ok(body)
     }
 }
 

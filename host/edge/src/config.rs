@@ -1,12 +1,21 @@
 //! The `[vars]` of wrangler.toml that this Worker reads.
 
 use meetara_api::ApiError;
+use std::collections::BTreeMap;
 use worker::Env;
+use worker::js_sys::Reflect;
 
 /// Replies that may be in progress at a time in one isolate, unless `REPLIES_MAX` says otherwise.
 ///
 /// An isolate has 128 MB, which must hold the model and one KV cache per reply.
 const REPLIES_MAX_DEFAULT: usize = 4;
+
+/// MiB that adapters may take together, unless `ADAPTERS_MAX_MIB` says otherwise: eight of rank 8 over
+/// the shipped model.
+const ADAPTERS_MAX_MIB_DEFAULT: usize = 16;
+
+/// More than an isolate has.
+const ADAPTERS_MAX_MIB_MAX: usize = 128;
 
 /// How this Worker is set up.
 pub struct Config {
@@ -20,6 +29,10 @@ pub struct Config {
     pub replies_max: usize,
     /// `CONTEXT_MAX`: tokens of prompt and reply together; the model's own when not given.
     pub context_max: Option<u32>,
+    /// `ADAPTERS`: LoRA adapters by name, each a file below the assets folder.
+    pub adapters: BTreeMap<String, String>,
+    /// `ADAPTERS_MAX_MIB`, in bytes: what adapters may take together.
+    pub adapter_bytes_max: usize,
 }
 
 impl Config {
@@ -34,6 +47,11 @@ impl Config {
             model_created: number(env, "MODEL_CREATED")?.unwrap_or(0),
             replies_max: number(env, "REPLIES_MAX")?.unwrap_or(REPLIES_MAX_DEFAULT),
             context_max: number(env, "CONTEXT_MAX")?,
+            adapters: adapters(env)?,
+            adapter_bytes_max: number(env, "ADAPTERS_MAX_MIB")?
+                .unwrap_or(ADAPTERS_MAX_MIB_DEFAULT)
+                .min(ADAPTERS_MAX_MIB_MAX)
+                << 20,
         })
     }
 }
@@ -43,6 +61,17 @@ fn optional(env: &Env, name: &str) -> Option<String> {
         .ok()
         .map(|value| value.to_string())
         .filter(|value| !value.is_empty())
+}
+
+/// A table of texts; none when there is no such variable.
+fn adapters(env: &Env) -> Result<BTreeMap<String, String>, ApiError> {
+    // `env.var` knows texts only, and `object_var` does not tell what is missing from what is wrong.
+    if !matches!(Reflect::has(env.as_ref(), &"ADAPTERS".into()), Ok(true)) {
+        return Ok(BTreeMap::new());
+    }
+    env.object_var("ADAPTERS").map_err(|_| {
+        ApiError::internal("[vars.ADAPTERS] in wrangler.toml must have lines NAME = \"FILE\".")
+    })
 }
 
 fn required(env: &Env, name: &str) -> Result<String, ApiError> {

@@ -1,6 +1,8 @@
 //! What all requests of an isolate share. There is one thread, so a `RefCell` suffices; no borrow
 //! is held over an `await`.
 
+use crate::adapters::Adapters;
+use crate::config::Config;
 use crate::pool::Pool;
 use meetara_engine::model::Model;
 use serde::Serialize;
@@ -16,6 +18,8 @@ pub struct Isolate {
     pub loading_since_ms: Option<u64>,
     /// Sessions over the model.
     pub pool: Pool,
+    /// Adapters over the model; there once a request has asked for any.
+    pub adapters: Option<Adapters>,
     /// Tokens generated since the isolate began.
     pub tokens_generated: u64,
 }
@@ -36,6 +40,14 @@ thread_local! {
 /// Looks at or changes the shared state.
 pub fn with<T>(use_it: impl FnOnce(&mut Isolate) -> T) -> T {
     ISOLATE.with_borrow_mut(use_it)
+}
+
+/// Looks at or changes the adapters.
+pub fn with_adapters<T>(config: &Config, use_it: impl FnOnce(&mut Adapters) -> T) -> T {
+    with(|isolate| {
+        let adapters = &mut isolate.adapters;
+        use_it(adapters.get_or_insert_with(|| Adapters::new(config)))
+    })
 }
 
 /// What `GET /health` says.

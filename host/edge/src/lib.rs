@@ -3,8 +3,10 @@
 //!
 //! | route | answer |
 //! |---|---|
-//! | `GET /v1/models`, `GET /v1/models/{id}` | the one model that this Worker serves |
+//! | `GET /v1/models`, `GET /v1/models/{id}` | the one model that this Worker serves, alone and with each adapter |
 //! | `POST /v1/chat/completions` | a reply, whole or as server-sent events |
+//! | `GET /v1/lora_adapters` | the adapters over it |
+//! | `POST /v1/load_lora_adapter`, `/v1/unload_lora_adapter` | changes them in the isolate that answers; needs the key |
 //! | `GET /health` | whether the model is loaded, replies in progress, tokens so far |
 //!
 //! An isolate runs many requests on one thread, in turns: a reply gives way after every step of the
@@ -14,7 +16,10 @@
 //! workerd drops a request whose client is gone by never waking it again, without running
 //! destructors. The work stops with that; its session is given back by the request's abort signal.
 
+mod adapters;
+mod asset;
 mod auth;
+mod body;
 mod chat;
 mod config;
 mod isolate;
@@ -35,7 +40,7 @@ async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<
     }
 }
 
-async fn route(request: Request, env: &Env) -> Result<Response, ApiError> {
+async fn route(mut request: Request, env: &Env) -> Result<Response, ApiError> {
     let config = Config::read(env)?;
     let path = request.path();
     let method = request.method();
@@ -58,14 +63,32 @@ async fn route(request: Request, env: &Env) -> Result<Response, ApiError> {
         }
         "/v1/models" => {
             only(Method::Get)?;
-            reply::json(&ModelList::new(vec![model(&config)]))
+            let mut list = vec![model(&config)];
+            list.extend(adapters::models(&config));
+            reply::json(&ModelList::new(list))
+        }
+        "/v1/lora_adapters" => {
+            only(Method::Get)?;
+            reply::json(&adapters::list(&config))
+        }
+        "/v1/load_lora_adapter" => {
+            only(Method::Post)?;
+            auth::check_change(env)?;
+            let body = body::read(&mut request).await?;
+            reply::text(&adapters::load(&body, env, &config).await?)
+        }
+        "/v1/unload_lora_adapter" => {
+            only(Method::Post)?;
+            auth::check_change(env)?;
+            let body = body::read(&mut request).await?;
+            reply::text(&adapters::unload(&body, &config)?)
         }
         _ => match path.strip_prefix("/v1/models/") {
-            Some(id) if id == config.model_id => {
+            Some(id) => {
                 only(Method::Get)?;
-                reply::json(&model(&config))
+                let chosen = adapters::choose(&config, id, &[])?;
+                reply::json(&Model::new(chosen.id, config.model_created))
             }
-            Some(id) => Err(ApiError::model_not_found(id)),
             None => Err(ApiError::not_found()),
         },
     }

@@ -4,10 +4,10 @@
 //! fetched look again and again until it is there; should the one that fetches it be gone, the
 //! next one takes over after [`TAKE_OVER_MS`].
 
+use crate::asset;
 use crate::config::Config;
 use crate::isolate::{self, Loaded};
 use crate::pool::engine_error;
-use futures_util::StreamExt;
 use meetara_api::ApiError;
 use meetara_engine::model::Model;
 use std::sync::Arc;
@@ -57,37 +57,12 @@ pub async fn model(env: &Env, config: &Config) -> Result<Loaded, ApiError> {
 async fn fetch(env: &Env, config: &Config) -> Result<Loaded, ApiError> {
     let path = &config.model_path;
     let failed = |what: &str| ApiError::model_unavailable(format!("The asset {path} {what}."));
-    let assets = env
-        .assets("ASSETS")
-        .map_err(|_| ApiError::internal("wrangler.toml has no binding ASSETS."))?;
-    // The host name is not looked up: assets are found by path alone.
-    let url = format!("https://assets.local/{}", path.trim_start_matches('/'));
-    let mut response = assets
-        .fetch(url, None)
-        .await
-        .map_err(|_| failed("could not be fetched"))?;
-    if response.status_code() != 200 {
-        return Err(failed("is missing; wrangler.toml names it in MODEL_PATH"));
-    }
-    let length = response
-        .headers()
-        .get("content-length")
-        .ok()
-        .flatten()
-        .and_then(|text| text.parse().ok());
-    let mut bytes: Vec<u8> = Vec::new();
-    // Exactly as much as needed, so that the peak is the file's size.
-    bytes
-        .try_reserve_exact(length.unwrap_or(0).min(MODEL_BYTES_MAX))
-        .map_err(|_| ApiError::overloaded("There is no memory for the model."))?;
-    let mut chunks = response.stream().map_err(|_| failed("has no content"))?;
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| failed("could not be read to its end"))?;
-        if bytes.len() + chunk.len() > MODEL_BYTES_MAX {
-            return Err(failed("is too large for a Worker"));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
+    let bytes = asset::fetch(env, path, MODEL_BYTES_MAX).await;
+    let bytes = bytes.map_err(|fault| match fault {
+        asset::Fault::Missing => failed("is missing; wrangler.toml names it in MODEL_PATH"),
+        asset::Fault::Broken(what) => failed(what),
+        asset::Fault::Other(error) => error,
+    })?;
     let fingerprint = format!("fp_{:016x}", fnv1a(&bytes));
     let model = Model::load(bytes).map_err(|error| engine_error(&error))?;
     Ok(Loaded {

@@ -8,7 +8,7 @@
 use crate::isolate;
 use meetara_api::ApiError;
 use meetara_engine::generate::Session;
-use meetara_engine::model::Model;
+use meetara_engine::model::{Adapter, Model};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,13 +49,15 @@ impl Pool {
             .count()
     }
 
-    /// A free session, or a new one while there are fewer than `replies_max`.
+    /// A free session, or a new one while there are fewer than `replies_max`, with the adapters of
+    /// `mix` on and no others.
     ///
     /// # Errors
     /// 503 when all are in use, and what the engine says when a session cannot be made.
     pub fn lease(
         &mut self,
         model: &Arc<Model>,
+        mix: &[(Adapter, f32)],
         context_max: Option<u32>,
         replies_max: usize,
         now_ms: u64,
@@ -84,10 +86,14 @@ impl Pool {
         let Some(slot) = self.slots.get_mut(index) else {
             return Err(ApiError::internal("The session pool lost count."));
         };
+        {
+            let mut session = slot.session.borrow_mut();
+            // Nothing of an earlier conversation may show: not in a reply, nor in how long it takes.
+            session.reset();
+            session.set_adapters(mix).map_err(|e| engine_error(&e))?;
+        }
         slot.holder = number;
         slot.renewed_ms = now_ms;
-        // Nothing of an earlier conversation may show: not in a reply, nor in how long it takes.
-        slot.session.borrow_mut().reset();
         Ok(Lease {
             session: Rc::clone(&slot.session),
             index,
@@ -105,6 +111,10 @@ impl Pool {
     fn end(&mut self, index: usize, number: u64) {
         if let Some(slot) = self.slot_of(index, number) {
             slot.holder = 0;
+            // The session holds the weights of its adapters: they go, or are the pool's again.
+            if let Ok(mut session) = slot.session.try_borrow_mut() {
+                let _ = session.set_adapters(&[]);
+            }
         }
     }
 }

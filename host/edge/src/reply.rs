@@ -11,6 +11,11 @@ pub fn json(body: &impl Serialize) -> Result<Response, ApiError> {
         .map_err(|_| ApiError::internal("The reply could not be written as JSON."))
 }
 
+/// 200 with plain text.
+pub fn text(text: &str) -> Result<Response, ApiError> {
+    Response::ok(text).map_err(|_| ApiError::internal("The reply could not be written."))
+}
+
 /// The error's status and body.
 pub fn error(error: &ApiError) -> worker::Result<Response> {
     let headers = Headers::new();

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use meetara_api::{ApiError, ErrorBody, ErrorObject};
+use meetara_api::{ApiError, ErrorBody};
 
 /// An error on its way to a client.
 #[derive(Debug)]
@@ -18,15 +18,7 @@ impl From<ApiError> for Failure {
 impl Failure {
     /// 403: the request comes from where none should come from.
     pub(super) fn forbidden(code: &str, message: impl Into<String>) -> Self {
-        Self(ApiError {
-            status: 403,
-            error: ErrorObject {
-                message: message.into(),
-                kind: "permission_error".to_owned(),
-                param: None,
-                code: Some(code.to_owned()),
-            },
-        })
+        ApiError::forbidden(code, message).into()
     }
 }
 
