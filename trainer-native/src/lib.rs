@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod gguf;
+pub mod import;
 pub mod kernels;
 pub mod measure;
 pub mod model;

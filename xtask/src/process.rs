@@ -5,11 +5,16 @@ use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
 /// A program in the repository's root, with no standard input. It is told where builds lie, and
-/// where the fetched model of the tests does.
+/// where the fetched models of the tests do.
 pub fn command(project: &Project, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    if std::env::var_os("MEETARA_SMOLLM2").is_none() {
-        command.env("MEETARA_SMOLLM2", crate::models::smollm2_path(project));
+    for (name, path) in [
+        ("MEETARA_SMOLLM2", crate::models::smollm2_path(project)),
+        ("MEETARA_MINILM", crate::models::minilm_path(project)),
+    ] {
+        if std::env::var_os(name).is_none() {
+            command.env(name, path);
+        }
     }
     command
         .current_dir(&project.root)

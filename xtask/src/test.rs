@@ -112,6 +112,10 @@ fn steps(project: &Project) -> Result<Vec<Step>> {
         "model smollm2",
         Box::new(|project| models::ensure_smollm2(project).map(drop)),
     );
+    step(
+        "model minilm",
+        Box::new(|project| models::ensure_minilm(project).map(drop)),
+    );
     step("clippy", Box::new(check::clippy_native));
     step("clippy wasm", Box::new(check::clippy_wasm));
     step(

@@ -1,13 +1,13 @@
 //! `cargo xtask vectors`: makes the expected values of the tests anew.
 //!
 //! Each folder below `tests/vectors` holds a `make.py` beside what it made. The scripts use other
-//! implementations (`tests/vectors/requirements.txt`), which the normal test run does not need; they
-//! are installed into a virtual environment below the target folder.
+//! implementations (`tests/vectors/requirements.txt`, or a folder's own), which the normal test run
+//! does not need; they are installed into virtual environments below the target folder.
 
 use crate::process::{command, run as run_command};
 use crate::project::Project;
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags of `cargo xtask vectors`.
 #[derive(clap::Args)]
@@ -37,8 +37,13 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
             "there is no tests/vectors/{wanted}/make.py"
         );
     }
-    let python = ensure_python(project)?;
-    for (_, script) in &scripts {
+    for (name, script) in &scripts {
+        let own = root.join(name).join("requirements.txt");
+        let python = if own.is_file() {
+            ensure_python(project, &own, &format!("vectors-venv-{name}"))?
+        } else {
+            ensure_python(project, &root.join("requirements.txt"), "vectors-venv")?
+        };
         run_command(command(project, &python).arg(script))?;
     }
     println!(
@@ -49,18 +54,17 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 }
 
 /// A virtual environment with the packages that the scripts import.
-fn ensure_python(project: &Project) -> Result<PathBuf> {
-    let requirements = project.root.join("tests/vectors/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)
+fn ensure_python(project: &Project, requirements: &Path, venv: &str) -> Result<PathBuf> {
+    let wanted = std::fs::read_to_string(requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
-    let venv = project.tools().join("vectors-venv");
+    let venv = project.tools().join(venv);
     let python = venv.join("bin/python");
     let stamp = venv.join("installed-requirements.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
     println!(
-        "installing what the scripts import; llama.cpp is compiled, which takes several minutes"
+        "installing what the scripts import, which takes several minutes (llama.cpp is compiled, PyTorch is 6 GB)"
     );
     run_command(command(project, "python3").args(["-m", "venv"]).arg(&venv))?;
     run_command(
@@ -73,7 +77,7 @@ fn ensure_python(project: &Project) -> Result<PathBuf> {
                 "--disable-pip-version-check",
                 "--requirement",
             ])
-            .arg(&requirements),
+            .arg(requirements),
     )?;
     std::fs::write(&stamp, wanted)?;
     Ok(python)

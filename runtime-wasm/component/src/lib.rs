@@ -22,6 +22,8 @@
 //! | `meetara_free(ptr)` | 0; gives a buffer back |
 //! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`]. Or 1: the head is too short; result: [`wire::NeedMore`] |
 //! | `meetara_model_load(ptr)` | 0; the buffer holds a whole GGUF file; result: [`wire::Loaded`] |
+//! | `meetara_encoder_load(ptr)` | 0; the buffer holds a whole GGUF file of an encoder; result: [`wire::EncoderLoaded`] |
+//! | `meetara_encode(ptr)` | 0; the buffer holds a [`wire::Encode`]; result: [`wire::Encoded`] |
 //! | `meetara_adapters_max(bytes)` | 0; the most bytes that adapters take together, 64 MiB at first; drops those that are loaded |
 //! | `meetara_adapter_load(name, ptr)` | 0; the buffers hold a name and a whole adapter file; the least recently used make room; result: [`wire::AdapterLoaded`] |
 //! | `meetara_adapter_unload(name)` | 1 when there was one of that name, else 0 |
@@ -38,7 +40,8 @@
 //! The host fills a buffer in place and then names it by its address.
 //! Every call with a `ptr` or a `name` consumes the
 //! buffer, also when it fails; the bytes of a model stay where the host wrote
-//! them, so there is never a second copy. One instance holds one model. A
+//! them, so there is never a second copy. One instance holds one model
+//! or one encoder. A
 //! `meetara_start` on a session that is still generating abandons that reply.
 //!
 //! Addresses that `meetara_alloc` did not return, sessions that are not open
@@ -106,6 +109,20 @@ pub extern "C" fn meetara_inspect(ptr: usize, file_len: u64) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn meetara_model_load(ptr: usize) -> i32 {
     with_state(FAILED, |state| state.report(|s| s.model_load(ptr)))
+}
+
+/// Makes the filled buffer at `ptr` the encoder of this instance.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_encoder_load(ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.encoder_load(ptr)))
+}
+
+/// Reads the text in the request at `ptr`: its vector, and what the encoder's classifiers say.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_encode(ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.encode(ptr)))
 }
 
 /// Sets how many bytes adapters may take together.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use meetara_engine::encoder::Encoder;
 use meetara_engine::generate::Session;
 use meetara_engine::model::{Adapter, AdapterPool, Model};
 use meetara_engine::{Error, Result};
@@ -12,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::FAILED;
 use crate::wire::{
-    AdapterLoaded, AdapterUse, Choose, Chosen, Embed, Failure, Inspected, Loaded, NeedMore, Opened,
-    Start, Stepped,
+    AdapterLoaded, AdapterUse, Choose, Chosen, Embed, Encode, Encoded, EncoderLoaded, Failure,
+    Inspected, Loaded, NeedMore, Opened, Start, Stepped,
 };
 
 /// Bytes that adapters may take together, unless the host says otherwise.
@@ -26,6 +27,7 @@ pub(crate) struct State {
     /// so no address is ever believed that is not in it.
     lent: BTreeMap<usize, Vec<u8>>,
     model: Option<Arc<Model>>,
+    encoder: Option<Encoder>,
     adapters: AdapterPool,
     /// Session `n` of the ABI is at `n - 1`; `None` once closed.
     sessions: Vec<Option<Session>>,
@@ -38,6 +40,7 @@ impl State {
         Self {
             lent: BTreeMap::new(),
             model: None,
+            encoder: None,
             adapters: AdapterPool::new(ADAPTER_BYTES_MAX),
             sessions: Vec::new(),
             result: Vec::new(),
@@ -147,13 +150,37 @@ impl State {
         Ok(0)
     }
 
-    pub(crate) fn model_load(&mut self, ptr: usize) -> Result<i32> {
-        let bytes = self.take(ptr)?;
-        if self.model.is_some() {
+    fn check_empty(&self) -> Result<()> {
+        if self.model.is_some() || self.encoder.is_some() {
             return Err(Error::invalid_request(
                 "the instance holds a model already; use one instance for each model",
             ));
         }
+        Ok(())
+    }
+
+    pub(crate) fn encoder_load(&mut self, ptr: usize) -> Result<i32> {
+        let bytes = self.take(ptr)?;
+        self.check_empty()?;
+        let encoder = Encoder::load(bytes)?;
+        self.put(&EncoderLoaded::new(&encoder))?;
+        self.encoder = Some(encoder);
+        Ok(0)
+    }
+
+    pub(crate) fn encode(&mut self, ptr: usize) -> Result<i32> {
+        let request: Encode = self.request(ptr)?;
+        let encoder = self.encoder.as_ref().ok_or_else(|| {
+            Error::invalid_request("no encoder is loaded; call meetara_encoder_load first")
+        })?;
+        let encoded = Encoded::new(encoder.encode(&request.text)?);
+        self.put(&encoded)?;
+        Ok(0)
+    }
+
+    pub(crate) fn model_load(&mut self, ptr: usize) -> Result<i32> {
+        let bytes = self.take(ptr)?;
+        self.check_empty()?;
         let model = Arc::new(Model::load(bytes)?);
         let config = model.config();
         let loaded = Loaded {

@@ -3,6 +3,7 @@
 //! The host has its own copy of these shapes (it does not link this crate), so
 //! a change here is a change of [`crate::ABI_VERSION`].
 
+use meetara_engine::encoder::{Activation, Encoder, Reading};
 use meetara_engine::generate::{Choice, Finish, GenerateParams, Logprobs, Pooling, Step, Usage};
 use meetara_engine::template::Message;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,83 @@ pub struct Loaded<'a> {
     pub n_vocab: u64,
     /// Whether the file carries a chat template.
     pub chat: bool,
+}
+
+/// The encoder that was loaded.
+#[derive(Debug, Serialize)]
+pub struct EncoderLoaded<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Length of an embedding.
+    pub width: u64,
+    /// The most tokens of a text that are read.
+    pub tokens_max: u64,
+    /// Its classifiers.
+    pub heads: Vec<HeadLoaded<'a>>,
+}
+
+/// A classifier of an encoder.
+#[derive(Debug, Serialize)]
+pub struct HeadLoaded<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// One for each probability.
+    pub labels: &'a [String],
+    /// Whether each label is right or not for itself; else one of them is.
+    pub several: bool,
+    /// From which probability on a label counts, where the file says so.
+    pub thresholds: Option<&'a [f32]>,
+}
+
+impl<'a> EncoderLoaded<'a> {
+    pub(crate) fn new(encoder: &'a Encoder) -> Self {
+        let config = encoder.config();
+        let heads = encoder.heads().iter().map(|head| HeadLoaded {
+            name: &head.name,
+            labels: &head.labels,
+            several: head.activation == Activation::Sigmoid,
+            thresholds: head.thresholds.as_deref(),
+        });
+        Self {
+            name: &config.name,
+            width: config.n_embd as u64,
+            tokens_max: encoder.tokens_max() as u64,
+            heads: heads.collect(),
+        }
+    }
+}
+
+/// A text for the encoder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encode {
+    /// The text.
+    pub text: String,
+}
+
+/// What the encoder makes of it.
+#[derive(Debug, Serialize)]
+pub struct Encoded {
+    /// Of length 1.
+    pub embedding: Vec<f32>,
+    /// Of each head, in the order of [`EncoderLoaded::heads`], one for each label.
+    pub probabilities: Vec<Vec<f32>>,
+    /// Tokens that were read.
+    pub tokens: u64,
+    /// Tokens at the end that were not, because the text is too long.
+    pub tokens_cut: u64,
+}
+
+impl Encoded {
+    pub(crate) fn new(reading: Reading<'_>) -> Self {
+        let heads = reading.heads.into_iter();
+        Self {
+            embedding: reading.embedding,
+            probabilities: heads.map(|head| head.probabilities).collect(),
+            tokens: reading.tokens as u64,
+            tokens_cut: reading.tokens_cut as u64,
+        }
+    }
 }
 
 /// An adapter that was loaded.

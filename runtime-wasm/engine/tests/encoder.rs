@@ -258,3 +258,44 @@ fn a_file_cut_anywhere_or_of_another_kind_is_an_error() {
     assert_eq!(error.kind, ErrorKind::UnsupportedModel);
     assert!(error.message().contains("llama"), "{error}");
 }
+
+/// `tests/vectors/encoders/hashes.json`. The tests of the browser's builds read it too.
+#[derive(serde::Deserialize)]
+struct Hashes {
+    texts: Vec<String>,
+    /// By file: FNV-1a, 64 bits, of each text's embedding and probabilities as little-endian bytes.
+    hashes: std::collections::BTreeMap<String, String>,
+}
+
+#[test]
+fn kept_encoders_have_the_hashes_that_the_browser_is_held_to() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/encoders/");
+    let text = std::fs::read_to_string(format!("{folder}hashes.json")).unwrap();
+    let expected: Hashes = serde_json::from_str(&text).unwrap();
+    assert!(expected.hashes.len() >= 2 && expected.texts.len() >= 9);
+    for kernels in Kernels::available() {
+        for (name, wanted) in &expected.hashes {
+            let bytes = std::fs::read(format!("{folder}{name}")).unwrap();
+            let encoder = Encoder::load_with(bytes, kernels).unwrap();
+            let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+            for text in &expected.texts {
+                let reading = encoder.encode(text).unwrap();
+                let heads = reading.heads.iter().flat_map(|head| &head.probabilities);
+                for byte in reading
+                    .embedding
+                    .iter()
+                    .chain(heads)
+                    .flat_map(|x| x.to_le_bytes())
+                {
+                    hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+            }
+            assert_eq!(
+                &format!("{hash:016x}"),
+                wanted,
+                "{name} on {}",
+                kernels.name
+            );
+        }
+    }
+}

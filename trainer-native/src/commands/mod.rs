@@ -5,6 +5,7 @@ mod device;
 mod eval;
 mod export;
 mod generate;
+mod import;
 mod inspect;
 mod pretrain;
 mod quantize;
@@ -56,6 +57,8 @@ enum Command {
     Export(export::Args),
     /// Write a GGUF file in a smaller type.
     Quantize(quantize::Args),
+    /// Write an encoder from a Hugging Face folder as a GGUF file.
+    Import(import::Args),
     /// Measure bits per byte of the assistant's turns.
     Eval(eval::Args),
     /// Print one reply of a model.
@@ -81,6 +84,7 @@ impl Cli {
             Command::Run(args) => run::run(*args, device, json),
             Command::Export(args) => export::run(args, json),
             Command::Quantize(args) => quantize::run(args, json),
+            Command::Import(args) => import::run(args, json),
             Command::Eval(args) => eval::run(args, json),
             Command::Generate(args) => generate::run(args, json),
             Command::Tokenize(args) => tokenize::run(args, json),
