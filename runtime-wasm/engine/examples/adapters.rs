@@ -6,38 +6,18 @@
 //!
 //! The adapter has random pairs of rank 8 for every matrix of the layers.
 
+#[path = "support/random_adapter.rs"]
+mod random_adapter;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use meetara_engine::conformance::Random;
 use meetara_engine::generate::Session;
 use meetara_engine::model::{Adapter, Model};
-use meetara_format::{GgmlType, Writer, quantize};
+use random_adapter::random_adapter;
 
-const RANK: u64 = 8;
 const TOKENS: u32 = 100;
-
-fn adapter(model: &Model, seed: u64) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut random = Random::new(seed);
-    let mut writer = Writer::new(&model.config().architecture);
-    writer.set("general.type", "adapter");
-    writer.set("adapter.type", "lora");
-    writer.set("adapter.lora.alpha", 16.0_f32);
-    let matrices = model.gguf().tensors.iter();
-    for weight in matrices.filter(|t| t.shape().len() == 2 && t.name.starts_with("blk.")) {
-        let [n_in, n_out, ..] = weight.dims;
-        for (suffix, dims) in [("lora_a", [n_in, RANK]), ("lora_b", [RANK, n_out])] {
-            let values: Vec<f32> = (0..dims[0] * dims[1])
-                .map(|_| 0.02 * random.float())
-                .collect();
-            let data = quantize(GgmlType::F16, &values, dims[0] as usize, None)?;
-            let name = format!("{}.{suffix}", weight.name);
-            writer.add_tensor(&name, &dims, GgmlType::F16, data)?;
-        }
-    }
-    Ok(writer.finish()?)
-}
 
 /// Milliseconds of one token, the median of many.
 fn token_ms(session: &mut Session) -> Result<f64, Box<dyn Error>> {
@@ -62,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1);
     let path = path.unwrap_or_else(|| "models/pocket/meetara-pocket-q4_k_m.gguf".to_owned());
     let model = Arc::new(Model::load(std::fs::read(path)?)?);
-    let files = [adapter(&model, 1)?, adapter(&model, 2)?];
+    let files = [random_adapter(&model, 1)?, random_adapter(&model, 2)?];
     let start = Instant::now();
     let adapters = [
         Adapter::load(&model, &files[0])?,

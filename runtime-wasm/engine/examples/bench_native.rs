@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! bench_native words FILE.gguf    words that are one token each, as JSON: [[id, text], ...]
+//! bench_native adapter FILE.gguf SEED    the file of a LoRA adapter of random weights, as bytes
 //! bench_native turns FILE.gguf    a line when the model is ready, then a line for each line of input
 //! ```
 //!
 //! The lines are described in `xtask/src/bench/runtime/contestant.rs`. A turn feeds known tokens:
 //! nothing is sampled, and no text is made. The fastest kernels of this CPU are used.
+
+#[path = "support/random_adapter.rs"]
+mod random_adapter;
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -15,8 +19,9 @@ use std::time::Instant;
 
 use cpu_time::ProcessTime;
 use meetara_engine::generate::Session;
-use meetara_engine::model::Model;
+use meetara_engine::model::{Adapter, Model};
 use meetara_engine::tokenizer::Special;
+use random_adapter::random_adapter;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -33,6 +38,22 @@ struct Turn {
     wall_s_min: f64,
 }
 
+/// What is asked for in place of a turn: the time to put other adapters on.
+#[derive(Deserialize)]
+struct Swaps {
+    /// Files of two adapters.
+    adapters: [String; 2],
+    swaps: u32,
+}
+
+/// A line of input.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Turn(Turn),
+    Swaps(Swaps),
+}
+
 #[derive(Deserialize)]
 struct Prompt {
     ids: Vec<u32>,
@@ -40,8 +61,10 @@ struct Prompt {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [mode, file] = arguments.as_slice() else {
-        return Err("usage: bench_native (words | turns) FILE.gguf".into());
+    let (mode, file, seed) = match arguments.as_slice() {
+        [mode, file] => (mode, file, None),
+        [mode, file, seed] => (mode, file, Some(seed)),
+        _ => return Err("usage: bench_native (words | adapter | turns) FILE.gguf [SEED]".into()),
     };
     let bytes = std::fs::read(file)?;
     let started = (Instant::now(), ProcessTime::now());
@@ -51,8 +74,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{}", serde_json::to_string(&words(&model)?)?);
             Ok(())
         }
+        "adapter" => {
+            let seed = seed.map_or(Ok(1), |seed| seed.parse())?;
+            std::io::stdout().write_all(&random_adapter(&model, seed)?)?;
+            Ok(())
+        }
         "turns" => turns(&model, started),
-        _ => Err(format!("{mode} is neither words nor turns").into()),
+        _ => Err(format!("{mode} is none of words, adapter and turns").into()),
     }
 }
 
@@ -91,13 +119,14 @@ fn turns(model: &Arc<Model>, started: (Instant, ProcessTime)) -> Result<(), Box<
     writeln!(out, "{ready}")?;
     out.flush()?;
     for line in std::io::stdin().lock().lines() {
-        let turn: Turn = serde_json::from_str(&line?)?;
-        let (tokens, wall_s, cpu_s) = measure(&mut session, &turn)?;
-        writeln!(
-            out,
-            "{}",
-            json!({"tokens": tokens, "wall_s": wall_s, "cpu_s": cpu_s})
-        )?;
+        let taken = match serde_json::from_str(&line?)? {
+            Line::Turn(turn) => {
+                let (tokens, wall_s, cpu_s) = measure(&mut session, &turn)?;
+                json!({"tokens": tokens, "wall_s": wall_s, "cpu_s": cpu_s})
+            }
+            Line::Swaps(swaps) => json!({"swap_ms": swap_ms(model, &mut session, &swaps)?}),
+        };
+        writeln!(out, "{taken}")?;
         out.flush()?;
     }
     Ok(())
@@ -125,4 +154,27 @@ fn measure(session: &mut Session, turn: &Turn) -> Result<(usize, f64, f64), Box<
         }
     }
     Ok((tokens, wall_s, cpu_s))
+}
+
+/// The mean time to put another mix on: one adapter, the other, both, none, in turn. The session has a
+/// conversation, which it forgets.
+fn swap_ms(
+    model: &Arc<Model>,
+    session: &mut Session,
+    swaps: &Swaps,
+) -> Result<f64, Box<dyn Error>> {
+    let load = |file: &String| -> Result<Adapter, Box<dyn Error>> {
+        Ok(Adapter::load(model, &std::fs::read(file)?)?)
+    };
+    let (one, other) = (load(&swaps.adapters[0])?, load(&swaps.adapters[1])?);
+    let both = [(one.clone(), 0.6), (other.clone(), 0.4)];
+    let mixes: [&[(Adapter, f32)]; 4] = [&[(one, 1.0)], &[(other, 1.0)], &both, &[]];
+    let mut seconds = 0.0;
+    for mix in mixes.iter().cycle().take(swaps.swaps as usize) {
+        session.eval_tokens(&[0; 4])?;
+        let began = Instant::now();
+        session.set_adapters(mix)?;
+        seconds += began.elapsed().as_secs_f64();
+    }
+    Ok(seconds * 1e3 / f64::from(swaps.swaps))
 }

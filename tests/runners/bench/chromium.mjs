@@ -22,6 +22,9 @@ const BROWSERS = ["/usr/bin/chromium", "/usr/bin/google-chrome", "/usr/bin/chrom
 const VARIANTS = ["relaxed", "simd128", "scalar"];
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
 
+/** Files of adapters by the addresses that they are served at. */
+let adapters = {};
+
 /** Serves the page, the engine and the model; isolated, since wllama's threads need that. */
 async function serve() {
   const mounts = { "/bench/": import.meta.dirname, "/engine/": resolve(folder) };
@@ -31,8 +34,9 @@ async function serve() {
     response.setHeader("cache-control", "no-store");
     if (request.url === "/") return response.setHeader("content-type", "text/html").end("<!doctype html><title>bench</title>");
     const prefix = Object.keys(mounts).find((mount) => request.url.startsWith(mount));
-    const path = request.url === "/model" ? model : prefix && resolve(mounts[prefix], request.url.slice(prefix.length));
-    const allowed = path && (request.url === "/model" || path.startsWith(mounts[prefix] + sep));
+    const file = request.url === "/model" ? model : adapters[request.url];
+    const path = file ?? (prefix && resolve(mounts[prefix], request.url.slice(prefix.length)));
+    const allowed = path && (file || path.startsWith(mounts[prefix] + sep));
     if (!allowed || !existsSync(path)) return response.writeHead(404).end();
     response.setHeader("content-type", TYPES[extname(path)] ?? "application/octet-stream");
     response.setHeader("content-length", statSync(path).size);
@@ -100,6 +104,12 @@ try {
   console.log(JSON.stringify({ ...ready, load_cpu_ms: cpu_s * 1e3, browser: context.browser()?.version() ?? "" }));
   for await (const line of createInterface({ input: process.stdin })) {
     const turn = JSON.parse(line);
+    if (turn.swaps) {
+      adapters = { "/adapter/0": turn.adapters[0], "/adapter/1": turn.adapters[1] };
+      const argument = { addresses: Object.keys(adapters), swaps: turn.swaps };
+      console.log(JSON.stringify(await page.evaluate((argument) => globalThis.contestant.swap(argument), argument)));
+      continue;
+    }
     const total = { tokens: 0, wall_s: 0, cpu_s: 0 };
     for (let i = 0; total.wall_s < turn.wall_s_min || i === 0; i += 1) {
       const prompt = turn.prompts[i % turn.prompts.length].text;

@@ -2,6 +2,8 @@
 
 const TOKENS_AT_ONCE_MAX = 4096;
 let memory;
+let glue;
+let model;
 let session;
 
 const jobs = {
@@ -12,12 +14,11 @@ const jobs = {
   async load(variant) {
     const bytes = new Uint8Array(await (await fetch("/model")).arrayBuffer());
     const began = performance.now();
-    const glue = await import(`/engine/${variant}/meetara_browser.js`);
+    glue = await import(`/engine/${variant}/meetara_browser.js`);
     ({ memory } = await glue.default({ module_or_path: fetch(`/engine/${variant}/meetara_browser_bg.wasm`) }));
     const started = performance.now();
-    const buffer = new glue.ModelBuffer(bytes.length);
-    new Uint8Array(memory.buffer, buffer.ptr, bytes.length).set(bytes);
-    session = buffer.into_model().session();
+    model = bufferOf(bytes).into_model();
+    session = model.session();
     const ended = performance.now();
     return { variant, start_ms: started - began, load_ms: ended - started, cold_ms: ended - began };
   },
@@ -47,7 +48,32 @@ const jobs = {
     if (generate === 0) tokens = started.prompt_tokens - started.cached_tokens;
     return { tokens, wall_s, memory_bytes: memory.buffer.byteLength };
   },
+
+  /** The mean time to put another mix on: one adapter, the other, both, none, in turn, each time after a conversation. */
+  async swap({ addresses, swaps }) {
+    for (const address of addresses) {
+      model.load_adapter(address, bufferOf(new Uint8Array(await (await fetch(address)).arrayBuffer())));
+    }
+    const [one, other] = addresses;
+    const mixes = [[[one], [1]], [[other], [1]], [addresses, [0.6, 0.4]], [[], []]];
+    let swap_ms = 0;
+    for (let i = 0; i < swaps; i += 1) {
+      session.eval_tokens(new Uint32Array(4));
+      const [names, scales] = mixes[i % mixes.length];
+      const began = performance.now();
+      session.set_adapters(names, Float32Array.from(scales));
+      swap_ms += performance.now() - began;
+    }
+    return { swap_ms: swap_ms / swaps };
+  },
 };
+
+/** Bytes in the engine's memory. */
+function bufferOf(bytes) {
+  const buffer = new glue.ModelBuffer(bytes.length);
+  new Uint8Array(memory.buffer, buffer.ptr, bytes.length).set(bytes);
+  return buffer;
+}
 
 onmessage = async ({ data: { job, argument } }) => {
   try {

@@ -18,5 +18,5 @@ export async function create({ variants }) {
       worker.onerror = (event) => failed(new Error(event.message || "the worker does not start"));
       worker.postMessage({ job, argument });
     });
-  return { load: () => ask("load", variant), run: (argument) => ask("run", argument) };
+  return { load: () => ask("load", variant), run: (argument) => ask("run", argument), swap: (argument) => ask("swap", argument) };
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench [what]`: measures speed, beside a reference in the same run.
 
+mod adapters;
 mod host;
 mod runtime;
 mod train;
@@ -21,6 +22,8 @@ pub struct Args {
 enum What {
     /// The engine and its peers in turn: speed, load time, memory, against budgets.toml
     Runtime(runtime::Args),
+    /// What it takes to put another adapter on, natively and in Chromium
+    Adapters(adapters::Args),
     /// Conversations on a server: how fast they start, what each takes
     Host(host::Args),
     /// Training steps of ours and of PyTorch's, in turn
@@ -32,6 +35,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     match &args.what {
         None => runtime::run(project, &args.runtime),
         Some(What::Runtime(args)) => runtime::run(project, args),
+        Some(What::Adapters(args)) => adapters::run(project, args),
         Some(What::Host(args)) => host::run(project, args),
         Some(What::Train(args)) => train::run(project, args),
     }

@@ -7,6 +7,8 @@
 //! <- {"variant", "load_ms", "load_cpu_ms", ...}                                   the model is ready
 //! -> {"prompts": [{"ids", "text"}, ...], "generate": tokens, "wall_s_min": s}     a turn
 //! <- {"tokens", "wall_s", "cpu_s", "memory_bytes"?}                               what it took
+//! -> {"adapters": [FILE, FILE], "swaps": count}                                   our engines only
+//! <- {"swap_ms"}                                                                  what one took
 //! ```
 //!
 //! A turn takes one prompt after the other, each from an empty context, until `wall_s_min` seconds
@@ -15,6 +17,7 @@
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// What a contestant says when its model is loaded; times in milliseconds.
@@ -48,6 +51,20 @@ pub struct Turn {
     pub prompts: Vec<Prompt>,
     pub generate: usize,
     pub wall_s_min: f64,
+}
+
+/// Changes of adapters to measure.
+#[derive(Serialize)]
+pub struct Swaps {
+    /// Files of two adapters.
+    pub adapters: [PathBuf; 2],
+    pub swaps: u32,
+}
+
+/// What they took.
+#[derive(Deserialize)]
+struct Swapped {
+    swap_ms: f64,
 }
 
 /// What a turn took.
@@ -104,14 +121,25 @@ impl Contestant {
 
     /// Has it do a turn.
     pub fn take(&mut self, turn: &Turn) -> Result<Taken> {
-        let input = self.input.as_mut().context("the program has ended")?;
-        writeln!(input, "{}", serde_json::to_string(turn)?)?;
-        input.flush()?;
-        let taken: Taken = read(&self.name, &mut self.output)?;
+        let taken: Taken = self.ask(turn)?;
         if !(taken.tokens > 0.0 && taken.wall_s > 0.0 && taken.cpu_s > 0.0) {
             bail!("{} measured nothing in a turn", self.name);
         }
         Ok(taken)
+    }
+
+    /// Has it change adapters that are in memory; the mean time of a change in milliseconds.
+    pub fn swap_ms(&mut self, swaps: &Swaps) -> Result<f64> {
+        let swapped: Swapped = self.ask(swaps)?;
+        Ok(swapped.swap_ms)
+    }
+
+    /// Sends a line and reads the answer.
+    fn ask<T: for<'a> Deserialize<'a>>(&mut self, line: &impl Serialize) -> Result<T> {
+        let input = self.input.as_mut().context("the program has ended")?;
+        writeln!(input, "{}", serde_json::to_string(line)?)?;
+        input.flush()?;
+        read(&self.name, &mut self.output)
     }
 }
 

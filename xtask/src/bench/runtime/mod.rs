@@ -10,11 +10,12 @@
 //! all; medians over the rounds are compared. A ratio without a suffix is that of tokens per CPU
 //! second, `_wall` that of tokens per second. Load times are those of programs started anew.
 
-mod contestant;
+pub mod contestant;
 pub mod peers;
 mod prompts;
 mod report;
 
+use super::adapters::{self, Place};
 use super::host;
 use crate::process::{cargo_command, command, run as run_command};
 use crate::project::Project;
@@ -127,6 +128,14 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         bench.compare(&subject, &mut report)?;
         if subject.loads {
             bench.loads(&subject, &mut report)?;
+            let own = |engine: &Engine| match engine {
+                Engine::Native => Some(Place::Native),
+                Engine::Chromium => Some(Place::Chromium),
+                _ => None,
+            };
+            let places = bench.contestants(subject.name);
+            let places: Vec<Place> = places.iter().filter_map(own).collect();
+            adapters::measure(project, &places, bench.rounds, &mut report)?;
         }
     }
     // Before the verdict, so that whoever reads the figures gets them in any case.
