@@ -369,7 +369,7 @@ async function story(context, relay, files) {
     await page.locator("#adapter-file").setInputFiles(files.adapter);
     await page.waitForFunction(() => document.querySelector("#model-name").textContent === "my own model.gguf + calm", null, { timeout: PATIENCE_MS });
     await row.waitFor();
-    assert.match(await row.innerText(), /calm\s+0\.0 MB, on this device, on/);
+    assert.match(await row.innerText(), /calm\s+27 kB, on this device, on/);
     assert.ok(await box.isChecked());
     assert.equal(await page.locator(".divider").last().innerText(), "From here on with calm.");
     await shot("adapter");

@@ -10,8 +10,10 @@ export interface Words {
   detail?: string;
 }
 
+/** A size; what is less than 0.1 MB in kilobytes. */
 export function megabytes(bytes: number): string {
   const mb = bytes / 1e6;
+  if (mb < 0.1) return `${Math.round(bytes / 1e3)} kB`;
   return `${mb.toFixed(mb < 100 ? 1 : 0)} MB`;
 }
 

@@ -143,7 +143,7 @@ pub struct LoraAdapter {
     pub lora_path: String,
     /// The id of the model that it is used over.
     pub base_model: String,
-    /// The file's length.
+    /// The file's length; a Worker says 0 until it has fetched it.
     pub bytes: u64,
     /// Whether its weights are in memory now.
     pub resident: bool,
