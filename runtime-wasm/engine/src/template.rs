@@ -8,9 +8,11 @@
 //! defined take their other way, others end in an error that says so.
 //!
 //! Templates come with strangers' files. Fuel bounds their steps, one limit the
-//! length of their tags (`tags`) and another that of their output. What is not bounded is the memory of a text that
+//! length of their tags (`tags`), another that of their output, and one how deep values are nested
+//! (`bounded`). What is not bounded is the memory of a text that
 //! a template doubles again and again: the sandbox around the engine ends that.
 
+mod bounded;
 pub(crate) mod case;
 mod jinja;
 mod python;
@@ -134,6 +136,7 @@ impl ChatTemplate {
             )));
         }
         let mut environment = self.environment.clone();
+        bounded::install(&mut environment);
         environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
         let content: usize = messages.iter().map(|message| message.content.len()).sum();
         let mut output = Bounded {

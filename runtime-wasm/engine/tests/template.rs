@@ -351,3 +351,73 @@ fn smollm2() {
         ids.concat()
     );
 }
+
+/// Each of these nests a value by one level more in every turn of a loop, or in every line; dropped,
+/// printed or made JSON, thousands of levels overflow a stack.
+#[test]
+fn values_nested_thousands_deep_end_in_an_error() {
+    let in_a_loop = [
+        "[ns.v]",
+        "{'a': ns.v}",
+        "(ns.v,)",
+        "dict(a=ns.v)",
+        "dict(a=ns.v).items()|list",
+        "{'a': ns.v}|items",
+        "[ns.v] + [ns.v]",
+        "namespace(v=ns.v)",
+        "[[[[[[[[ns.v]]]]]]]]",
+    ];
+    let ends = [
+        "",
+        "{{ ns.v }}",
+        "{{ ns.v|tojson }}",
+        "{{ ns.v ~ '' }}",
+        "{{ ns.v == [ns.v] }}",
+    ];
+    let mut sources = Vec::new();
+    for nested in in_a_loop {
+        for end in ends {
+            sources.push(format!(
+                "{{% set ns = namespace(v=1) %}}{{% for i in range(9000) %}}{{% set ns.v = {nested} %}}{{% endfor %}}{end}"
+            ));
+        }
+    }
+    sources.push(format!(
+        "{{% set x = 1 %}}{}{{{{ x }}}}",
+        "{% set x = [x] %}".repeat(9000)
+    ));
+    sources.push(format!(
+        "{{% set x = 1 %}}{}",
+        "{% macro m() %}{{ x }}{% endmacro %}{% set x = [m] %}".repeat(3000)
+    ));
+    // A namespace that holds itself, and a chain of them that grows at its end.
+    sources.push("{% set ns = namespace() %}{% set ns.v = ns %}{{ ns }}".to_owned());
+    sources.push("{% set ns = namespace(l=[1]) %}{% set ns.v = [ns] %}{{ ns|tojson }}".to_owned());
+    sources.push(
+        "{% set ns = namespace(tail=1) %}{% for i in range(9000) %}{% set t = namespace() %}{% set t.n = ns %}{% endfor %}{{ ns }}"
+            .to_owned(),
+    );
+    // Few lists, more paths through them than can be walked.
+    sources.push(
+        "{% set ns = namespace(v=[1]) %}{% for i in range(40) %}{% set ns.v = [ns.v, ns.v] %}{% endfor %}{{ ns.v|tojson }}"
+            .to_owned(),
+    );
+    sources.push(format!("{{{{ {}1{} }}}}", "[".repeat(100), "]".repeat(100)));
+    for source in sources {
+        let shown = &source[..source.len().min(300)];
+        let error = render(&source, &[("user", "secret")]).expect_err(shown);
+        assert_eq!(error.kind, ErrorKind::Template, "{shown}: {error}");
+        assert!(!error.message().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn what_templates_assign_stays_what_it_is() {
+    let source = "{% set ns = namespace(a=[], b={'c': [1, {'d': 2}]}) %}{% for m in messages %}{% set ns.a = ns.a + [m.content] %}\
+        {% set x, y = m.role, 1 if loop.first else 2 %}{{ x }}{{ y }} {% endfor %}{% set z = ns.a|join('-') if true else 0 %}{{ z }} {{ ns.b|tojson }} {{ ns.a }}";
+    let text = render(source, &[("user", "p"), ("assistant", "q")]).unwrap();
+    assert_eq!(
+        text,
+        "user1 assistant2 p-q {\"c\": [1, {\"d\": 2}]} [\"p\", \"q\"]"
+    );
+}

@@ -202,7 +202,35 @@ const TEMPLATES: [(&str, &[&str]); 9] = [
     ("syntax", &["{% for %}{{ a. }}{% endif %}{{ 'x", ""]),
 ];
 
-const ENDLESS_TEMPLATES: [(&str, &[&str]); 3] = [
+const ENDLESS_TEMPLATES: [(&str, &[&str]); 7] = [
+    (
+        "nested_thousands_deep",
+        &[
+            "{% set ns = namespace(v=1) %}{% for i in range(9000) %}{% set ns.v = [ns.v] %}{% endfor %}",
+            "a",
+        ],
+    ),
+    (
+        "nested_as_json",
+        &[
+            "{% set ns = namespace(v=1) %}{% for i in range(9000) %}{% set ns.v = {'a': ns.v} %}{% endfor %}{{ ns.v | tojson }}",
+            "a",
+        ],
+    ),
+    (
+        "holds_itself",
+        &[
+            "{% set ns = namespace(v=1) %}{% set ns.v = [ns] %}{{ ns }}",
+            "a",
+        ],
+    ),
+    (
+        "many_paths",
+        &[
+            "{% set ns = namespace(v=[1]) %}{% for i in range(40) %}{% set ns.v = [ns.v, ns.v] %}{% endfor %}{{ ns.v | tojson }}",
+            "a",
+        ],
+    ),
     (
         "endless_loop",
         &[

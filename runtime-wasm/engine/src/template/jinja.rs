@@ -12,7 +12,7 @@ use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{Environment, Error, ErrorKind, State, filters, functions, tests};
 use serde::Serialize;
 
-use super::{case, python};
+use super::{bounded, case, python};
 
 /// Macros and blocks within one another. Templates in use have three; the stack of wasm is 256 KiB.
 const RECURSION_MAX: usize = 32;
@@ -84,7 +84,11 @@ const OF_A_VALUE: Named<fn(&State<'_, '_>, &Value) -> Filtered, 9> = [
     ("first", |_, value| filters::first(value)),
     ("last", |_, value| filters::last(value.clone())),
     ("list", |state, value| filters::list(state, value.clone())),
-    ("items", |_, value| filters::items(value)),
+    ("items", |_, value| {
+        // The one filter that nests what it is given.
+        bounded::Steps::default().check(value)?;
+        filters::items(value)
+    }),
     ("reverse", |_, value| filters::reverse(value)),
 ];
 
@@ -153,6 +157,7 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
         depth: 0,
         has_value: false,
     };
+    bounded::Steps::default().check(value)?;
     let mut json = Vec::new();
     let unfit = || Error::new(ErrorKind::BadSerialization, "");
     value

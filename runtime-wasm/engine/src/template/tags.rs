@@ -1,12 +1,16 @@
 //! The tags of a Jinja text, found as minijinja's lexer finds them.
 //!
-//! Two things need them before minijinja sees the text. It parses, compiles
+//! Three things need them before minijinja sees the text. It parses, compiles
 //! and drops expressions by recursion, one level for each operator of a chain
 //! such as `1+1+1`, and counts none of it: a hostile text overflows the stack.
-//! So tags have a bounded number of tokens. And it does not know the tag
-//! `generation`, which this makes into a condition that always holds.
+//! So tags have a bounded number of tokens, and of brackets within brackets. What
+//! is assigned goes through a filter that bounds how deep it is nested (`bounded`).
+//! And minijinja does not know the tag `generation`, which this makes into a
+//! condition that always holds.
 
 use std::ops::Range;
+
+use super::bounded;
 
 /// The most tokens in one tag. Tags in use stay below 200; at 1,600 a stack of
 /// 1 MiB, wasm's, overflowed on x86-64.
@@ -15,12 +19,19 @@ const TOKENS_MAX: usize = 600;
 /// Templates in use have about ten; 1,600 overflowed that stack.
 const ELIF_MAX: usize = 200;
 
+/// The most brackets within one another. Tags in use have about five.
+const BRACKETS_MAX: usize = 24;
+
 /// One `{{ ... }}` or `{% ... %}`.
 struct Tag {
     /// Between the two-character markers, `-` and `+` included.
     body: Range<usize>,
     is_block: bool,
     tokens: usize,
+    /// The most brackets within one another.
+    brackets: usize,
+    /// Where the first `=` stands that is in no bracket and no string.
+    equals: Option<usize>,
 }
 
 /// Checks the tags of `source` and replaces those that minijinja does not know.
@@ -29,10 +40,10 @@ pub(super) fn prepare(source: &str) -> Result<String, String> {
     let mut prepared = String::with_capacity(source.len());
     let (mut from, mut copied, mut elifs) = (0, 0, 0);
     while let Some(tag) = next_tag(source, from) {
-        if tag.tokens > TOKENS_MAX {
+        if tag.tokens > TOKENS_MAX || tag.brackets > BRACKETS_MAX {
             let line = source[..tag.body.start].matches('\n').count() + 1;
             return Err(format!(
-                "the tag in line {line} has more than {TOKENS_MAX} tokens"
+                "the tag in line {line} has more than {TOKENS_MAX} tokens, or more than {BRACKETS_MAX} brackets within one another"
             ));
         }
         let body = &source[tag.body.clone()];
@@ -46,6 +57,24 @@ pub(super) fn prepare(source: &str) -> Result<String, String> {
             "endgeneration" if tag.is_block => Some("endif"),
             _ => None,
         };
+        let is_set = tag.is_block
+            && name.strip_prefix("set").is_some_and(|rest| {
+                rest.starts_with(|c: char| c.is_ascii_whitespace() || c == '(')
+            });
+        if let (true, Some(equals), Some(at)) = (is_set, tag.equals, body.find(name)) {
+            let end = tag.body.start + at + name.len();
+            let filter = if source[tag.body.start..equals].contains('.') {
+                bounded::ATTRIBUTE
+            } else {
+                bounded::VARIABLE
+            };
+            // Without a value the tag is wrong, and stays so.
+            if let Some(value) = source.get(equals + 1..end).filter(|v| !v.trim().is_empty()) {
+                prepared.push_str(&source[copied..=equals]);
+                prepared.push_str(&format!(" ({value})|{filter}"));
+                copied = end;
+            }
+        }
         if let (Some(replacement), Some(at)) = (replacement, body.find(name)) {
             let start = tag.body.start + at;
             prepared.push_str(&source[copied..start]);
@@ -110,6 +139,7 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
     let bytes = source.as_bytes();
     let end_marker: &[u8] = if is_block { b"%}" } else { b"}}" };
     let (mut at, mut depth, mut tokens) = (start, 0i64, 0);
+    let (mut depth_max, mut equals) = (0, None);
     while let Some(&byte) = bytes.get(at) {
         if depth == 0 && bytes[at..].starts_with(end_marker) {
             break;
@@ -125,6 +155,10 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
             b')' | b']' | b'}' => -1,
             _ => 0,
         };
+        depth_max = depth_max.max(depth);
+        if byte == b'=' && depth == 0 {
+            equals = equals.or(Some(at));
+        }
         tokens += usize::from(!byte.is_ascii_whitespace());
         at += len;
     }
@@ -132,6 +166,8 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
         body: start..at,
         is_block,
         tokens,
+        brackets: usize::try_from(depth_max).unwrap_or(0),
+        equals,
     }
 }
 
@@ -163,6 +199,7 @@ mod tests {
                 body,
                 is_block,
                 tokens,
+                ..
             } = next_tag(source, from)?;
             from = body.end;
             Some((&source[body], is_block, tokens))
@@ -205,9 +242,35 @@ mod tests {
     #[test]
     fn generation_tags_become_conditions() {
         let source = "{% generation %}a{%-endgeneration-%}{{ generation }}{% set generation = 'é{% generation %}' %}";
-        let expected =
-            "{% if true %}a{%-endif-%}{{ generation }}{% set generation = 'é{% generation %}' %}";
+        let expected = "{% if true %}a{%-endif-%}{{ generation }}{% set generation = ( 'é{% generation %}')|meetara_variable %}";
         assert_eq!(prepare(source).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_assigned_is_looked_at() {
+        for (source, expected) in [
+            ("{%- set a = 1 -%}", "{%- set a = ( 1)|meetara_variable -%}"),
+            (
+                "{% set a,b=1, f(c=2) %}",
+                "{% set a,b= (1, f(c=2))|meetara_variable %}",
+            ),
+            (
+                "{% set ns.a = a == 1 %}",
+                "{% set ns.a = ( a == 1)|meetara_attribute %}",
+            ),
+            ("{%set\na='}}='%}", "{%set\na= ('}}=')|meetara_variable%}"),
+            (
+                "{% set a %}b = c{% endset %}",
+                "{% set a %}b = c{% endset %}",
+            ),
+            (
+                "{% settle = 1 %}{{ set = 1 }}",
+                "{% settle = 1 %}{{ set = 1 }}",
+            ),
+            ("{% set a = %}", "{% set a = %}"),
+        ] {
+            assert_eq!(prepare(source).as_deref(), Ok(expected));
+        }
     }
 
     #[test]
