@@ -100,7 +100,7 @@ export class AdapterShelf {
       const bytes = buffer.len_bytes;
       // What came once and is kept nowhere must be held here.
       if (order.data && !(order.data instanceof Blob)) again = { ...order, data: new Blob([this.#engine.view(buffer).slice()]) };
-      const { rank, memory_bytes: memoryBytes } = this.#model.load_adapter(name, buffer);
+      const [rank, memoryBytes] = this.#model.load_adapter(name, buffer);
       return { bytes, rank, memoryBytes };
     };
     const store = order.key || order.stored ? await openStore() : null;

@@ -83,8 +83,11 @@ export declare class Model {
   tokenize(text: string, special: boolean): Uint32Array;
   /** The most bytes that adapters take together, 64 MiB at first; drops those that are loaded. */
   adapters_max(bytes: number): void;
-  /** Reads an adapter file and keeps it under `name`; the least recently used make room. The buffer is consumed. */
-  load_adapter(name: string, file: ModelBuffer): { rank: number; memory_bytes: number };
+  /**
+   * Reads an adapter file and keeps it under `name`; the least recently used make room. The buffer is consumed. Gives
+   * the largest rank of its pairs, and the bytes that its weights take.
+   */
+  load_adapter(name: string, file: ModelBuffer): Uint32Array;
   /** Drops an adapter; false when none of that name was in memory. */
   unload_adapter(name: string): boolean;
   /** Names of the adapters in memory, the least recently used first. */

@@ -14,14 +14,12 @@ use std::rc::Rc;
 
 use meetara_engine::Error;
 use meetara_engine::model::{Adapter, AdapterPool};
-use serde::Serialize;
-use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::buffer::ModelBuffer;
 use crate::error::{JsResult, to_js};
 use crate::model::Model;
-use crate::session::{Session, to_value};
+use crate::session::Session;
 
 /// Bytes that adapters may take together unless the page says otherwise; no memory is taken for it.
 const BYTES_MAX: usize = 64 << 20;
@@ -36,15 +34,6 @@ impl Default for Shared {
     }
 }
 
-/// What [`Model::load_adapter`] gives.
-#[derive(Serialize)]
-struct Loaded {
-    /// The largest rank of its pairs.
-    rank: usize,
-    /// What its weights take.
-    memory_bytes: usize,
-}
-
 #[wasm_bindgen]
 impl Model {
     /// Sets how many bytes adapters may take together, and drops those that are in memory.
@@ -53,7 +42,8 @@ impl Model {
     }
 
     /// Reads the adapter file in `file` and keeps it under `name`, in the place of one of that name;
-    /// the least recently used make room. Gives `{rank, memory_bytes}`.
+    /// the least recently used make room. Gives the largest rank of its pairs, and the bytes that its
+    /// weights take.
     ///
     /// # Errors
     /// `invalid_model`, `unsupported_model` for one of another base, `out_of_memory` when it alone is
@@ -62,15 +52,13 @@ impl Model {
         clippy::needless_pass_by_value,
         reason = "the buffer's memory goes back when the call ends"
     )]
-    pub fn load_adapter(&self, name: String, file: ModelBuffer) -> JsResult<JsValue> {
+    pub fn load_adapter(&self, name: String, file: ModelBuffer) -> JsResult<Vec<u32>> {
         let adapter = Adapter::load(&self.inner, &file.bytes).map_err(to_js)?;
-        let loaded = Loaded {
-            rank: adapter.rank(),
-            memory_bytes: adapter.memory_bytes(),
-        };
+        // Both fit 32 bits, as all sizes do on wasm32.
+        let sizes = vec![adapter.rank() as u32, adapter.memory_bytes() as u32];
         let mut pool = self.adapters.0.borrow_mut();
         pool.insert(name, adapter).map_err(to_js)?;
-        to_value(&loaded)
+        Ok(sizes)
     }
 
     /// Drops an adapter; false when none of that name was in memory.
@@ -115,7 +103,7 @@ impl Session {
     pub fn set_adapters(&mut self, names: Vec<String>, scales: Vec<f32>) -> JsResult<()> {
         if names.len() != scales.len() {
             return Err(to_js(Error::invalid_request(
-                "each adapter needs one scale: the lists differ in length",
+                "each adapter needs one scale",
             )));
         }
         let mut pool = self.adapters.0.borrow_mut();
