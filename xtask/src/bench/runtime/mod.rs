@@ -4,11 +4,16 @@
 //! |---|---|---|
 //! | chromium | the browser bundle in a Worker | wllama, and llama.cpp outside of the browser |
 //! | native | the engine with this CPU's kernels | llama.cpp |
+//! | native_threads2 | the same with two threads lent to it | llama.cpp on two threads |
 //! | wasmtime | the host's sandboxed engine | llama.cpp |
 //!
 //! Every engine is loaded once and then asked in turn, so that what else the machine does falls on
 //! all; medians over the rounds are compared. A ratio without a suffix is that of tokens per CPU
-//! second, `_wall` that of tokens per second. Load times are those of programs started anew.
+//! second, `_wall` that of tokens per second, which is the one that counts where there are two
+//! threads. Load times are those of programs started anew.
+//!
+//! llama.cpp takes minutes to compile, once. Where it is not there yet, a choice of comparisons that
+//! does not name it leaves out what needs it beside another peer.
 
 pub mod contestant;
 pub mod peers;
@@ -41,7 +46,7 @@ pub struct Args {
     /// Only comparisons whose name contains this, such as `chromium.pocket` or `native`
     #[arg(long)]
     only: Option<String>,
-    /// Threads of llama.cpp and wllama; our engine has one
+    /// Threads of llama.cpp and wllama; our engine has one, but for `native_threads2`
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Print one flat JSON object at the end
@@ -53,9 +58,11 @@ pub struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Engine {
     Native,
+    NativeThreads2,
     Wasmtime,
     Chromium,
     Llamacpp,
+    LlamacppThreads2,
     Wllama,
 }
 
@@ -63,19 +70,26 @@ impl Engine {
     const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::NativeThreads2 => "native_threads2",
             Self::Wasmtime => "wasmtime",
             Self::Chromium => "chromium",
             Self::Llamacpp => "llamacpp",
+            Self::LlamacppThreads2 => "llamacpp_threads2",
             Self::Wllama => "wllama",
         }
+    }
+
+    const fn is_llamacpp(self) -> bool {
+        matches!(self, Self::Llamacpp | Self::LlamacppThreads2)
     }
 }
 
 /// Who is compared with whom.
-const PAIRS: [(Engine, Engine); 4] = [
+const PAIRS: [(Engine, Engine); 5] = [
     (Engine::Chromium, Engine::Wllama),
     (Engine::Chromium, Engine::Llamacpp),
     (Engine::Native, Engine::Llamacpp),
+    (Engine::NativeThreads2, Engine::LlamacppThreads2),
     (Engine::Wasmtime, Engine::Llamacpp),
 ];
 
@@ -157,6 +171,8 @@ struct Bench<'a> {
     engines: Vec<Engine>,
     wllama: PathBuf,
     python: PathBuf,
+    /// Whether comparisons with llama.cpp are left out that have another peer beside it.
+    without_llamacpp: bool,
 }
 
 impl<'a> Bench<'a> {
@@ -169,7 +185,12 @@ impl<'a> Bench<'a> {
             engines: Vec::new(),
             wllama: PathBuf::new(),
             python: PathBuf::new(),
+            without_llamacpp: false,
         };
+        let named = |only: &String| only.contains("llamacpp");
+        if !args.only.as_ref().is_none_or(named) && !peers::has_llamacpp(project) {
+            bench.without_llamacpp = true;
+        }
         for subject in ["pocket", "smollm2"] {
             for (ours, peer) in bench.pairs(subject) {
                 bench.engines.extend([ours, peer]);
@@ -179,7 +200,7 @@ impl<'a> Bench<'a> {
         bench.engines.dedup();
         ensure!(
             !bench.engines.is_empty(),
-            "no comparison has that name; they are called PLACE.MODEL: chromium, native or wasmtime, pocket or smollm2"
+            "no comparison has that name; they are called PLACE.MODEL: chromium, native, native_threads2 or wasmtime, pocket or smollm2"
         );
         run_command(cargo_command(project).args([
             "build",
@@ -208,7 +229,7 @@ impl<'a> Bench<'a> {
         if bench.has(Engine::Wllama) {
             bench.wllama = peers::wllama(project)?;
         }
-        if bench.has(Engine::Llamacpp) {
+        if bench.engines.iter().any(|engine| engine.is_llamacpp()) {
             bench.python = peers::llamacpp_python(project)?;
         }
         Ok(bench)
@@ -227,7 +248,16 @@ impl<'a> Bench<'a> {
                 .as_ref()
                 .is_none_or(|only| name.contains(only.as_str()))
         };
-        PAIRS.into_iter().filter(chosen).collect()
+        let mut pairs: Vec<_> = PAIRS.into_iter().filter(chosen).collect();
+        let others: Vec<Engine> = pairs
+            .iter()
+            .filter(|(_, peer)| !peer.is_llamacpp())
+            .map(|(ours, _)| *ours)
+            .collect();
+        if self.without_llamacpp {
+            pairs.retain(|(ours, peer)| !peer.is_llamacpp() || !others.contains(ours));
+        }
+        pairs
     }
 
     fn subjects(&self) -> Result<Vec<Subject>> {
@@ -272,9 +302,12 @@ impl<'a> Bench<'a> {
             node
         };
         let program: Command = match engine {
-            Engine::Native => {
+            Engine::Native | Engine::NativeThreads2 => {
                 let mut program = command(project, release.join("bench_native"));
                 program.arg("turns").arg(&subject.path);
+                if engine == Engine::NativeThreads2 {
+                    program.arg("2");
+                }
                 program
             }
             Engine::Wasmtime => {
@@ -285,10 +318,14 @@ impl<'a> Bench<'a> {
             }
             Engine::Chromium => in_chromium("meetara", project.root.join("pkg/dist"), "1"),
             Engine::Wllama => in_chromium("wllama", self.wllama.clone(), &threads),
-            Engine::Llamacpp => {
+            Engine::Llamacpp | Engine::LlamacppThreads2 => {
                 let mut program = command(project, &self.python);
                 program.arg("tests/runners/bench/llamacpp.py");
-                program.arg(&subject.path).arg(&threads);
+                program.arg(&subject.path);
+                program.arg(match engine {
+                    Engine::LlamacppThreads2 => "2",
+                    _ => &threads,
+                });
                 // Threads that spin while they wait would be slower on a busy machine.
                 program.env("OMP_WAIT_POLICY", "PASSIVE");
                 program
@@ -342,7 +379,7 @@ impl<'a> Bench<'a> {
             for (engine, turns) in &taken {
                 let spread: Vec<f64> = turns.iter().map(Taken::per_cpu_s).collect();
                 println!(
-                    "{} {:<9} {:8.1} tokens per CPU second ({:.1} to {:.1}), {:8.1} per second",
+                    "{} {:<17} {:8.1} tokens per CPU second ({:.1} to {:.1}), {:8.1} per second",
                     shown(task.name),
                     engine.name(),
                     speed(*engine, Taken::per_cpu_s),
@@ -390,6 +427,9 @@ impl<'a> Bench<'a> {
         let mut times: BTreeMap<Engine, Vec<(f64, Option<f64>)>> = BTreeMap::new();
         for _ in 0..self.rounds {
             for engine in self.contestants(subject.name) {
+                if matches!(engine, Engine::NativeThreads2 | Engine::LlamacppThreads2) {
+                    continue; // Loaded like those with one thread.
+                }
                 let mut contestant = self.start(engine, subject)?;
                 let ready = &contestant.ready;
                 times
@@ -429,7 +469,9 @@ impl<'a> Bench<'a> {
 fn note_versions(engine: Engine, contestant: &Contestant, report: &mut Report) {
     let ready = &contestant.ready;
     let who = match engine {
-        Engine::Llamacpp | Engine::Wllama => format!("peer.{}", engine.name()),
+        Engine::Llamacpp | Engine::LlamacppThreads2 | Engine::Wllama => {
+            format!("peer.{}", engine.name())
+        }
         _ => engine.name().to_owned(),
     };
     report.note(format!("{who}.variant"), &ready.variant);

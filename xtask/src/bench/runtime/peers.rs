@@ -4,7 +4,7 @@ use crate::process::{command, run as run_command};
 use crate::project::Project;
 use crate::tools;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// llama.cpp in WebAssembly: the npm package's version.
@@ -36,19 +36,36 @@ pub fn wllama(project: &Project) -> Result<PathBuf> {
     Ok(package)
 }
 
+/// The Python that [`llamacpp_python`] sets up.
+fn llamacpp_venv(project: &Project) -> PathBuf {
+    project
+        .tools()
+        .join(format!("llamacpp-{LLAMACPP}"))
+        .join("bin/python")
+}
+
+/// Whether llama.cpp need not be compiled first.
+pub fn has_llamacpp(project: &Project) -> bool {
+    std::env::var_os("MEETARA_LLAMACPP_PYTHON").is_some()
+        || imports_llamacpp(&llamacpp_venv(project))
+}
+
+fn imports_llamacpp(python: &Path) -> bool {
+    Command::new(python)
+        .args(["-c", "import llama_cpp"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
 /// A Python with llama.cpp: the one that `MEETARA_LLAMACPP_PYTHON` names, or one that is set up here
 /// once, with llama.cpp compiled for this very CPU.
 pub fn llamacpp_python(project: &Project) -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("MEETARA_LLAMACPP_PYTHON") {
         return Ok(named.into());
     }
-    let venv = project.tools().join(format!("llamacpp-{LLAMACPP}"));
-    let python = venv.join("bin/python");
-    let ready = Command::new(&python)
-        .args(["-c", "import llama_cpp"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !ready {
+    let python = llamacpp_venv(project);
+    if !imports_llamacpp(&python) {
+        let venv = project.tools().join(format!("llamacpp-{LLAMACPP}"));
         println!(
             "building llama.cpp (llama-cpp-python {LLAMACPP}) for the comparison: some minutes, once"
         );
