@@ -351,6 +351,70 @@ fn adapter_is_the_merged_model(folder: &Folder, base: &str, quantised: &str) {
     assert!(missing.contains("none.gguf"), "{missing}");
 }
 
+/// `generate --profile` on a model whose replies always run to their limit.
+#[test]
+fn a_profile_says_what_the_time_of_a_reply_went_into() {
+    let tiny = format!(
+        "{}/../tests/vectors/tiny/tiny-f32.gguf",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let say = [
+        "generate",
+        "--model",
+        &tiny,
+        "--prompt",
+        "one two",
+        "--temperature",
+        "0",
+    ];
+    let profiled = [&say[..], &["--max-tokens", "5", "--profile"]].concat();
+    let reply = ok(&profiled).remove(0);
+    let plain = ok(&[&say[..], &["--max-tokens", "5"]].concat()).remove(0);
+    assert_eq!(reply["ids"], plain["ids"], "a clock changes nothing");
+    assert!(plain["profile"].is_null());
+    let span = |part: &str, phase: &str| {
+        let spans = reply["profile"][part].as_array().unwrap();
+        let span = spans.iter().find(|span| span["phase"] == phase);
+        let span = span.unwrap_or_else(|| panic!("{part} has no {phase}"));
+        assert!(span["ms"].as_f64().unwrap() >= 0.0, "{span}");
+        span["calls"].as_u64().unwrap()
+    };
+    // The prompt is one pass, and each of the further four tokens another; there are two layers.
+    for (part, passes, tokens) in [("prompt", 1, 1), ("reply", 4, 4)] {
+        assert_eq!(span(part, "embedding"), passes);
+        assert_eq!(span(part, "attention"), 2 * passes);
+        assert_eq!(span(part, "norm"), 5 * passes);
+        assert_eq!(span(part, "logits"), passes);
+        assert_eq!(span(part, "sampling"), tokens);
+    }
+
+    let tables = Command::new(env!("CARGO_BIN_EXE_meetara-train"))
+        .args(&profiled)
+        .output()
+        .unwrap();
+    assert!(tables.status.success());
+    let tables = String::from_utf8(tables.stderr).unwrap();
+    for title in [
+        "The prompt and the first token: ",
+        "The further tokens, all together: ",
+    ] {
+        let (_, table) = tables
+            .split_once(title)
+            .unwrap_or_else(|| panic!("{tables}"));
+        let table = table.split("\n\n").next().unwrap();
+        let shares = table.lines().filter_map(|line| {
+            let (before, _) = line.split_once(" % ")?;
+            before.rsplit(' ').next()?.parse::<f64>().ok()
+        });
+        let all: f64 = shares.sum();
+        assert!((all - 100.0).abs() < 1.0, "{all} % in {table}");
+    }
+
+    // A reply without a token has the prompt's table alone.
+    let none = [&say[..], &["--max-tokens", "0", "--profile"]].concat();
+    assert!(fails(&none).contains("max_tokens"));
+}
+
 /// The F32 file `base` with `alpha / rank * B A` of the adapter added to its weights.
 fn merge(base: &str, adapter: &str) -> Vec<u8> {
     let values = |path: &str| {

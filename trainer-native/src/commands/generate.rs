@@ -117,8 +117,14 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
             } => {
                 say(&text, as_json)?;
                 reply.push_str(&text);
-                if args.logits && ids.is_empty() {
-                    logits = session.logits().to_vec();
+                if ids.is_empty() {
+                    if args.logits {
+                        logits = session.logits().to_vec();
+                    }
+                    if args.profile {
+                        prompt_spans = Some(session.profile().to_vec());
+                        session.start_profile(clock_ms);
+                    }
                 }
                 if as_json {
                     let seconds = started.elapsed().as_secs_f64() - first_token_s.unwrap_or(0.0);
@@ -144,7 +150,7 @@ pub fn run(args: Args, as_json: bool) -> Result<()> {
         );
         if let Some(spans) = &prompt_spans {
             print_profile("The prompt and the first token", spans);
-            print_profile("Each further token, all together", session.profile());
+            print_profile("The further tokens, all together", session.profile());
         }
     }
     Ok(())
