@@ -56,6 +56,11 @@ const BUILDS = {
     glue: () => import("../dist/webgpu/meetara_webgpu.js"),
     wasm: new URL("../dist/webgpu/meetara_webgpu_bg.wasm", import.meta.url),
   },
+  // Encoders alone, with SIMD.
+  encoder: {
+    glue: () => import("../dist/encoder/meetara_encoder.js"),
+    wasm: new URL("../dist/encoder/meetara_encoder_bg.wasm", import.meta.url),
+  },
 };
 
 /** Whether this JavaScript engine accepts relaxed SIMD, as the builds for the GPU and with threads need it. */
@@ -65,7 +70,7 @@ export function acceptsRelaxed() {
 
 /**
  * Loads one build of the engine; a second call gives the same instance.
- * @param {{ variant?: "relaxed" | "simd128" | "scalar" | "webgpu" }} [options] without `variant` the fastest of those
+ * @param {{ variant?: "relaxed" | "simd128" | "scalar" | "webgpu" | "encoder" }} [options] without `variant` the fastest of those
  *   for the CPU is taken
  */
 export async function loadEngine({ variant = pickVariant() } = {}) {

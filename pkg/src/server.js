@@ -1,7 +1,7 @@
 // The worker's side: holds the engine and one model, answers requests.
 //
 //   request   { id, op, ... }      op: load, open, close, measure, tokenize, generate, choose, embed, abort,
-//                                  adapter_load, adapter_unload, adapter_list, adapter_ready
+//                                  adapter_load, adapter_unload, adapter_list, adapter_ready, encode
 //   events    { id, event, ... }   event: progress, prefill, text, device
 //   answers   { id, result, memoryBytes } or { id, error, memoryBytes }
 //
@@ -14,7 +14,7 @@
 
 import { turn } from "#platform";
 import { AdapterShelf } from "./adapter-shelf.js";
-import { loadEngine } from "./engine.js";
+import { loadEngine, supportedVariants } from "./engine.js";
 import { abortError, failure, toWire } from "./errors.js";
 import { findAdapter } from "./gpu.js";
 import { loadModel } from "./source.js";
@@ -54,7 +54,7 @@ export function serve(post, listen) {
   let line = Promise.resolve();
 
   const ops = {
-    async load(id, { variant, order, device = "cpu", testing, adapterBytesMax }) {
+    async load(id, { variant, order, device = "cpu", testing, adapterBytesMax, encoder = false }) {
       if (device !== "cpu") gpu = await findAdapter(testing);
       mustBeFaster = device === "auto";
       if (gpu && !gpu.reason) {
@@ -65,6 +65,10 @@ export function serve(post, listen) {
           gpu.reason = "failed";
           gpu.message = `the build for the GPU could not be loaded (${error.message}); the CPU is used`;
         }
+      }
+      if (encoder) {
+        if (!supportedVariants().includes("simd128")) throw failure("unsupported_model", "Encoders need WebAssembly with SIMD, which this browser lacks. Use a newer one.");
+        engine = await loadEngine({ variant: "encoder" });
       }
       // Begun before the model's size is known; nearly all models need no other.
       const usual = engine ? null : loadEngine({ variant: variant === "threads" ? undefined : variant });
@@ -77,11 +81,14 @@ export function serve(post, listen) {
         engine ??= await usual;
         return engine;
       };
-      const take = (buffer) => (onGpu ? buffer.into_model_on_gpu(testing?.softwareAdapter === true) : buffer.into_model());
+      const take = (buffer) => {
+        if (encoder) return buffer.into_encoder();
+        return onGpu ? buffer.into_model_on_gpu(testing?.softwareAdapter === true) : buffer.into_model();
+      };
       const store = order.key || order.stored ? await openStore() : null;
       const loaded = await loadModel({ engineFor, store, take, progress: progressOf(id) }, order);
       model = loaded.model;
-      shelf = new AdapterShelf(engine, model, adapterBytesMax);
+      if (!encoder) shelf = new AdapterShelf(engine, model, adapterBytesMax);
       return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant };
     },
 
@@ -119,6 +126,14 @@ export function serve(post, listen) {
         AdapterShelf.put(session, adapters);
         return { scores: session.choose_chat(messages, labels) };
       });
+    }),
+
+    encode: (id, { text }) => inLine(async () => {
+      await startOf(id);
+      const reading = model.encode(text);
+      const { embedding, probabilities, tokens, tokens_cut: tokensCut } = reading;
+      reading.free();
+      return { embedding, probabilities, tokens, tokensCut };
     }),
 
     // In a session of its own, as it would make this one forget its conversation.

@@ -4,10 +4,10 @@
  * until `free()`.
  */
 
-import type { ModelInfo } from "./index.js";
+import type { EncoderInfo, ModelInfo } from "./index.js";
 
-/** "webgpu" has the classes of the others and some methods for the GPU, which only `meetara` itself uses. */
-export type Variant = "relaxed" | "simd128" | "scalar" | "webgpu";
+/** "encoder" has `ModelBuffer`, with `into_encoder` for `into_model`, and `Encoder` alone. "webgpu" has the classes of the others and some methods for the GPU, which only `meetara` itself uses. */
+export type Variant = "relaxed" | "simd128" | "scalar" | "webgpu" | "encoder";
 
 export interface EngineMessage {
   role: string;
@@ -70,6 +70,7 @@ export declare class ModelBuffer {
   readonly ptr: number;
   readonly len_bytes: number;
   into_model(): Model;
+  into_encoder(): Encoder;
   free(): void;
 }
 
@@ -94,6 +95,22 @@ export declare class Model {
   adapters(): string[];
   /** Those of `names` that must be loaded before they can be used; the others become the most recently used. */
   missing_adapters(names: string[]): string[];
+  free(): void;
+}
+
+export declare class Encoder {
+  info(): EncoderInfo;
+  encode(text: string): Reading;
+  free(): void;
+}
+
+export declare class Reading {
+  /** Of length 1. */
+  readonly embedding: Float32Array;
+  /** Of each head in turn, one for each of its labels. */
+  readonly probabilities: Float32Array;
+  readonly tokens: number;
+  readonly tokens_cut: number;
   free(): void;
 }
 

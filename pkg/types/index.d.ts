@@ -332,6 +332,58 @@ export class LanguageModel extends EventTarget {
   readonly lastReply: ReplyStats | null;
 }
 
+/** One head of an encoder: a classifier with its labels. */
+export interface EncoderHead {
+  name: string;
+  labels: string[];
+  /** Whether several labels may be right at once; else one is, and probabilities add up to 1. */
+  several: boolean;
+  /** From which probability on a label counts, where the file says so. */
+  thresholds: number[] | null | undefined;
+}
+
+/** What an encoder's file says of itself. */
+export interface EncoderInfo {
+  name: string;
+  architecture: "bert";
+  /** Length of the file in bytes. */
+  file_bytes: number;
+  /** Number of weights. */
+  parameters: number;
+  /** The most tokens of a text that are read. */
+  tokens_max: number;
+  /** Length of a vector. */
+  width: number;
+  heads: EncoderHead[];
+}
+
+export interface Classification {
+  /** By the heads' names, in the order of their labels. */
+  heads: Record<string, { label: string; probability: number; chosen: boolean }[]>;
+  /** Tokens that were read. */
+  tokens: number;
+  /** Tokens at the end of the text that were not, because it is too long. */
+  tokensCut: number;
+}
+
+/**
+ * Ours: an encoder (a GGUF file of the architecture "bert": BERT, RoBERTa, MiniLM), which reads a text at once.
+ * An empty text is an error with the reason `invalid_request`.
+ */
+export class TextClassifier {
+  private constructor();
+  static create(options: Omit<LoadOptions, "adapterBytesMax" | "contextMax" | "device" | "testing" | "variant">): Promise<TextClassifier>;
+  /** What each of the file's heads says of a text; none for a file without heads. */
+  classify(text: string, options?: { signal?: AbortSignal }): Promise<Classification>;
+  /** The vector of a text, of length 1. */
+  embed(text: string, options?: { signal?: AbortSignal }): Promise<Float32Array>;
+  destroy(): void;
+  readonly info: EncoderInfo;
+  readonly source: Pick<LanguageModel["source"], "from" | "kept">;
+  /** Memory of the engine, in bytes. */
+  readonly memoryBytes: number;
+}
+
 /** A model, or an adapter, kept on this device. */
 export interface StoredModel {
   /** The absolute address that it was fetched from, or the key given as `cache`. */

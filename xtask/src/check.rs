@@ -34,7 +34,7 @@ pub fn clippy_native(project: &Project) -> Result<()> {
 }
 
 /// Clippy over the members that are built for WebAssembly, with SIMD as they are shipped, and over
-/// what the browser's builds for the GPU and with threads add.
+/// what the browser's builds for encoders, for the GPU and with threads add.
 pub fn clippy_wasm(project: &Project) -> Result<()> {
     tools::ensure_wasm_target(project)?;
     for features in [wasm::Features::Simd128, wasm::Features::Relaxed] {
@@ -45,6 +45,11 @@ pub fn clippy_wasm(project: &Project) -> Result<()> {
         }
         run_command(clippy.args(["--", "-D", "warnings"]))?;
     }
+    let features = wasm::Features::Encoder;
+    let mut clippy = wasm::command(project, "clippy", features);
+    clippy.args(["--profile", "wasm", "--package", "meetara-browser"]);
+    clippy.args(features.cargo_features());
+    run_command(clippy.args(["--", "-D", "warnings"]))?;
     let features = wasm::Features::Webgpu;
     let mut clippy = wasm::command(project, "clippy", features);
     clippy.args(["--profile", "wasm"]);

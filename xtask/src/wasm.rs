@@ -6,6 +6,7 @@
 //! | browser bundle with SIMD | browser | simd128 | `pkg/dist/simd128/` |
 //! | browser bundle with relaxed SIMD | browser | simd128, relaxed-simd | `pkg/dist/relaxed/` |
 //! | browser bundle that also runs on the GPU | browser, feature `gpu` | simd128, relaxed-simd | `pkg/dist/webgpu/` |
+//! | browser bundle of encoders alone | browser, feature `encoder` without the others | simd128 | `pkg/dist/encoder/` |
 //! | browser bundle with threads | browser, feature `threads` | the same, atomics | `pkg/dist/threads/` |
 //! | module for the wasmtime host | component | relaxed | `<target>/wasm/meetara_component.wasm` |
 //! | Cloudflare Worker | edge | relaxed | `host/edge/dist/` |
@@ -51,6 +52,8 @@ pub enum Product {
     Webgpu,
     /// The browser bundle with relaxed SIMD whose products several workers share
     Threads,
+    /// The browser bundle with SIMD that runs encoders, and no chat models
+    Encoder,
     /// The module that the native host runs in wasmtime
     Component,
     /// The Cloudflare Worker
@@ -59,12 +62,13 @@ pub enum Product {
 
 impl Product {
     /// The builds of which a browser takes one; the page's build needs all of them.
-    pub const BROWSER: [Self; 5] = [
+    pub const BROWSER: [Self; 6] = [
         Self::Scalar,
         Self::Simd128,
         Self::Relaxed,
         Self::Webgpu,
         Self::Threads,
+        Self::Encoder,
     ];
     /// The builds that run on servers.
     const SERVERS: [Self; 2] = [Self::Component, Self::Edge];
@@ -82,6 +86,8 @@ pub enum Features {
     /// Relaxed SIMD and the cargo feature `threads`, over shared memory, with a standard library of
     /// its own.
     Threads,
+    /// SIMD and the cargo feature `encoder` alone, in a folder of its own as for `Webgpu`.
+    Encoder,
 }
 
 /// Builds the products asked for, all by default.
@@ -101,11 +107,13 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
         | Product::Simd128
         | Product::Relaxed
         | Product::Webgpu
+        | Product::Encoder
         | Product::Threads => {
             let (features, name, out_name) = match product {
                 Product::Scalar => (Features::Scalar, "scalar", "meetara_browser"),
                 Product::Simd128 => (Features::Simd128, "simd128", "meetara_browser"),
                 Product::Relaxed => (Features::Relaxed, "relaxed", "meetara_browser"),
+                Product::Encoder => (Features::Encoder, "encoder", "meetara_encoder"),
                 Product::Threads => (Features::Threads, "threads", "meetara_threads"),
                 _ => (Features::Webgpu, "webgpu", "meetara_webgpu"),
             };

@@ -4,7 +4,6 @@ use meetara_engine::Error;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::{JsResult, to_js};
-use crate::model::Model;
 
 /// The largest file that can be asked for, in bytes: `isize::MAX` on wasm32.
 const LEN_MAX: f64 = 2_147_483_647.0;
@@ -69,13 +68,5 @@ impl ModelBuffer {
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// Turns the filled bytes into the model; they stay where they are.
-    ///
-    /// # Errors
-    /// As `meetara_engine::model::Model::load`; the memory is given back.
-    pub fn into_model(self) -> JsResult<Model> {
-        Model::load(self.bytes)
     }
 }

@@ -1,7 +1,8 @@
-//! Errors as JavaScript sees them: `Error` with a `code`.
+//! Errors as JavaScript sees them, `Error` with a `code`; and values as it sees them.
 
 use js_sys::Reflect;
 use meetara_engine::Error;
+use serde::Serialize;
 use wasm_bindgen::JsValue;
 
 /// A `Result` whose error is a JavaScript `Error`.
@@ -29,4 +30,12 @@ pub(crate) fn to_js(error: Error) -> JsValue {
 )]
 pub(crate) fn bad_argument(what: &str, error: serde_wasm_bindgen::Error) -> JsValue {
     to_js(Error::invalid_request(format!("{what}: {error}")))
+}
+
+/// A plain JavaScript object: structs become objects, 64-bit numbers become numbers.
+pub(crate) fn to_value<T: Serialize>(value: &T) -> JsResult<JsValue> {
+    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
+    value
+        .serialize(&serializer)
+        .map_err(|e| bad_argument("result", e))
 }

@@ -20,9 +20,9 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::buffer::ModelBuffer;
-use crate::error::{JsResult, to_js};
+use crate::error::{JsResult, to_js, to_value};
 use crate::model::Model;
-use crate::session::{Session, to_value};
+use crate::session::Session;
 
 #[wasm_bindgen]
 extern "C" {

@@ -7,9 +7,12 @@
 //! ```
 //!
 //! The bytes of a model are written by JavaScript straight to the place where
-//! they stay: there is no second copy. A [`Session`] does one bounded step a
+//! they stay: there is no second copy. A `Session` does one bounded step a
 //! call, so the caller decides after every token whether to go on. Nothing
 //! here fetches, stores, waits or keeps time; that is done in `pkg/`.
+//!
+//! With the feature `encoder`, in a build of its own without `chat`, a file becomes an `Encoder` instead, by
+//! `into_encoder`; it reads a text a call.
 //!
 //! With the feature `gpu` each step of the way has a twin that uses the browser's
 //! GPU as well: `into_model_on_gpu`, `session_on_gpu`, `step_on_gpu`.
@@ -22,14 +25,22 @@
 #[cfg(feature = "adapters")]
 mod adapters;
 mod buffer;
+#[cfg(feature = "encoder")]
+mod encoder;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
+#[cfg(feature = "chat")]
 mod model;
+#[cfg(feature = "chat")]
 mod session;
 #[cfg(feature = "threads")]
 mod threads;
 
 pub use buffer::ModelBuffer;
+#[cfg(feature = "encoder")]
+pub use encoder::{Encoder, Reading};
+#[cfg(feature = "chat")]
 pub use model::Model;
+#[cfg(feature = "chat")]
 pub use session::Session;

@@ -10,8 +10,9 @@ use serde::Serialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::error::{JsResult, bad_argument, to_js};
-use crate::session::{Session, to_value};
+use crate::buffer::ModelBuffer;
+use crate::error::{JsResult, bad_argument, to_js, to_value};
+use crate::session::Session;
 
 /// A model in memory, shared by all its sessions.
 #[wasm_bindgen]
@@ -49,6 +50,17 @@ impl Model {
             #[cfg(feature = "gpu")]
             gpu: crate::gpu::Half::default(),
         })
+    }
+}
+
+#[wasm_bindgen]
+impl ModelBuffer {
+    /// Turns the filled bytes into the model; they stay where they are.
+    ///
+    /// # Errors
+    /// As `meetara_engine::model::Model::load`; the memory is given back.
+    pub fn into_model(self) -> JsResult<Model> {
+        Model::load(self.bytes)
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::error::{JsResult, bad_argument, to_js};
+use crate::error::{JsResult, bad_argument, to_js, to_value};
 use crate::model::Model;
 
 #[wasm_bindgen]
@@ -77,14 +77,6 @@ impl StepObject {
             },
         }
     }
-}
-
-/// A plain JavaScript object: structs become objects, 64-bit numbers become numbers.
-pub(crate) fn to_value<T: Serialize>(value: &T) -> JsResult<JsValue> {
-    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
-    value
-        .serialize(&serializer)
-        .map_err(|e| bad_argument("result", e))
 }
 
 impl Session {

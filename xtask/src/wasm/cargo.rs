@@ -16,6 +16,7 @@ impl Features {
             Self::Relaxed => "relaxed",
             Self::Webgpu => "webgpu",
             Self::Threads => "threads",
+            Self::Encoder => "encoder",
         }
     }
 
@@ -23,7 +24,7 @@ impl Features {
     pub fn rustflags(self) -> &'static [&'static str] {
         match self {
             Self::Scalar => &[],
-            Self::Simd128 => &["-C", "target-feature=+simd128"],
+            Self::Simd128 | Self::Encoder => &["-C", "target-feature=+simd128"],
             Self::Relaxed | Self::Webgpu => &["-C", "target-feature=+simd128,+relaxed-simd"],
             Self::Threads => &[
                 "-C",
@@ -46,6 +47,11 @@ impl Features {
     pub fn cargo_features(self) -> &'static [&'static str] {
         match self {
             Self::Webgpu => &["--features", "meetara-browser/gpu"],
+            Self::Encoder => &[
+                "--no-default-features",
+                "--features",
+                "meetara-browser/encoder",
+            ],
             // The standard library that comes with rustc knows no threads on this target.
             Self::Threads => &[
                 "--features",
