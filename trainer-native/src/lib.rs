@@ -7,6 +7,7 @@
 pub mod commands;
 pub mod config;
 pub mod data;
+pub mod emotion;
 pub mod gguf;
 pub mod import;
 pub mod kernels;

@@ -1,8 +1,10 @@
 //! The whole chain through the real program: tokenizer, pre-training with an interruption, export, the
 //! runtime's engine, quantisation, an adapter with its score, and what each command says of bad input.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
+
+use std::path::Path;
+use std::process::Command;
 
 use meetara_engine::generate::Session;
 use meetara_engine::model::Model;
@@ -10,52 +12,7 @@ use meetara_engine::nn::kv_cache::KvType;
 use meetara_format::{GgmlType, Gguf, Writer};
 use serde_json::Value;
 
-/// A folder that is removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("meetara-train-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn train(arguments: &[&str]) -> Output {
-    let threads = ["--threads", "1", "--json"];
-    Command::new(env!("CARGO_BIN_EXE_meetara-train"))
-        .args(threads)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn ok(arguments: &[&str]) -> Vec<Value> {
-    let output = train(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-fn fails(arguments: &[&str]) -> String {
-    let output = train(arguments);
-    assert!(!output.status.success(), "{arguments:?} should fail");
-    String::from_utf8(output.stderr).unwrap()
-}
+use common::{Folder, fails, ok};
 
 /// Chats about sums in words: enough regularity that a few steps teach something.
 fn write_chats(path: &str, style: &str) {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::module::AutodiffModule;
 
 use crate::model::cpu::Cpu;
-use crate::model::{Llama, Lora, TrainBackend};
+use crate::model::{Encoder, Heads, Llama, Lora, TrainBackend};
 
 /// A choice of back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,9 @@ pub trait OnDevice {
     fn run<B: TrainBackend>(self, device: B::Device) -> Result<()>
     where
         Llama<B>: AutodiffModule<B>,
-        Lora<B>: AutodiffModule<B>;
+        Lora<B>: AutodiffModule<B>,
+        Encoder<B>: AutodiffModule<B>,
+        Heads<B>: AutodiffModule<B>;
 }
 
 impl Device {

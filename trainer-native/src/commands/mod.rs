@@ -2,6 +2,7 @@
 
 mod bench;
 mod device;
+mod emotion;
 mod eval;
 mod export;
 mod generate;
@@ -53,6 +54,8 @@ enum Command {
     Pretrain(pretrain::Args),
     /// Train a domain expert: a low-rank adapter over a base, merged and quantised.
     Run(Box<run::Args>),
+    /// Train a small encoder that reads feelings, domains and danger.
+    Emotion(emotion::Args),
     /// Write a training checkpoint as a GGUF file.
     Export(export::Args),
     /// Write a GGUF file in a smaller type.
@@ -82,6 +85,7 @@ impl Cli {
             Command::Tokenizer(args) => tokenizer::run(args, json),
             Command::Pretrain(args) => pretrain::run(args, device, json),
             Command::Run(args) => run::run(*args, device, json),
+            Command::Emotion(args) => emotion::run(args, device, json),
             Command::Export(args) => export::run(args, json),
             Command::Quantize(args) => quantize::run(args, json),
             Command::Import(args) => import::run(args, json),
@@ -153,9 +157,12 @@ fn fingerprint(train: &Packed, settings: &impl Serialize) -> Result<String> {
     for number in train.pieces().ids.iter().chain(&train.pieces().uses) {
         hash.update(number.to_le_bytes());
     }
-    Ok(hash
-        .finalize()
+    Ok(hex(hash))
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect())
+        .collect()
 }

@@ -23,7 +23,7 @@ use crate::data::template::{ModelEncoder, chat_format};
 use crate::data::{Body, Example};
 use crate::gguf::{adapter, load, quantise, save};
 use crate::measure;
-use crate::model::{Llama, Lora, TrainBackend};
+use crate::model::{Encoder, Heads, Llama, Lora, TrainBackend};
 use crate::train::driver::{self, Inputs, Outcome};
 use crate::train::lora::Adapter;
 
@@ -186,6 +186,8 @@ impl super::OnDevice for Training {
     where
         Llama<B>: AutodiffModule<B>,
         Lora<B>: AutodiffModule<B>,
+        Encoder<B>: AutodiffModule<B>,
+        Heads<B>: AutodiffModule<B>,
     {
         let config = &self.config;
         let spec = load::spec(&self.base)?;

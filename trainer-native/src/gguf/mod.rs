@@ -1,6 +1,7 @@
 //! Between the trainer's tensors and GGUF files.
 
 pub mod adapter;
+pub mod encoder;
 pub mod load;
 pub mod quantise;
 pub mod save;

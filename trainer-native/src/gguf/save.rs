@@ -56,7 +56,8 @@ pub fn matrix<B: Backend>(name: &str, tensor: Tensor<B, 2>) -> Result<NamedTenso
     ))
 }
 
-fn vector<B: Backend>(name: String, tensor: Tensor<B, 1>) -> Result<NamedTensor> {
+/// A vector as it is.
+pub fn vector<B: Backend>(name: String, tensor: Tensor<B, 1>) -> Result<NamedTensor> {
     let [len] = tensor.dims();
     Ok((name, vec![len as u64], values(tensor.into_data())?))
 }

@@ -1,15 +1,18 @@
-//! Causal grouped-query attention inside documents, forward and backward, for one sequence.
+//! Grouped-query attention inside documents, causal or not, forward and backward, for one row of them.
 //!
-//! Rows are handled 64 at a time. A block of rows needs only the keys from the first document start in
-//! it up to its own end, so packed short documents cost what they would cost alone:
+//! Positions are handled 64 at a time. A block of them needs only the keys from the first document start
+//! in it up to the last position that one of them may see, so packed short documents cost what they
+//! would cost alone:
 //!
 //! ```text
-//!            keys  start[r0] ............ r1
-//! rows r0..r1      [ S = scale * Q K^T, masked ]  ->  softmax  ->  P V
+//!                 keys  start[r0] ............ end[r1 - 1]
+//! positions r0..r1      [ S = scale * Q K^T, masked ]  ->  softmax  ->  P V
 //! ```
 //!
 //! The forward pass keeps one log-sum-exp a row and head; the backward pass recomputes the
 //! probabilities from it (Dao et al. 2022).
+
+use std::ops::Range;
 
 use super::gemm::{Mat, MatMut, Store, gemm};
 use super::math::exp;
@@ -51,22 +54,49 @@ impl Heads {
     }
 }
 
-/// `qkv` `[T, (H+2K) D]` (rotated) -> `out` `[T, H D]`, `lse` `[T, H]`. `starts[t]` is the first
-/// position that `t` may see; it never decreases.
+/// Which positions each position may see; neither bound ever decreases. `[T]`
+#[derive(Clone, Copy, Debug)]
+pub enum Visible<'a> {
+    /// From a first position up to itself.
+    Causal(&'a [u32]),
+    /// Its whole document, `start..end`.
+    Documents(&'a [(u32, u32)]),
+}
+
+impl Visible<'_> {
+    /// `T`
+    pub fn positions(&self) -> usize {
+        match self {
+            Self::Causal(starts) => starts.len(),
+            Self::Documents(spans) => spans.len(),
+        }
+    }
+
+    /// What position `at` sees.
+    pub fn of(&self, at: usize) -> Range<usize> {
+        match self {
+            Self::Causal(starts) => starts[at] as usize..at + 1,
+            Self::Documents(spans) => spans[at].0 as usize..spans[at].1 as usize,
+        }
+    }
+}
+
+/// `qkv` `[T, (H+2K) D]` (rotated, where there are rotations) -> `out` `[T, H D]`, `lse` `[T, H]`.
 pub fn forward(
     heads: Heads,
     qkv: &[f32],
-    starts: &[u32],
+    visible: Visible,
     out: &mut [f32],
     lse: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let (t, d, row, out_row) = (starts.len(), heads.width, heads.qkv_len(), heads.out_len());
+    let (t, d) = (visible.positions(), heads.width);
+    let (row, out_row) = (heads.qkv_len(), heads.out_len());
     let scale = 1.0 / (d as f32).sqrt();
     for r0 in (0..t).step_by(BLOCK) {
         let r1 = (r0 + BLOCK).min(t);
-        let (k0, rows) = (starts[r0] as usize, r1 - r0);
-        let keys = r1 - k0;
+        let (k0, rows) = (visible.of(r0).start, r1 - r0);
+        let keys = visible.of(r1 - 1).end - k0;
         let scores = &mut scratch[..rows * keys];
         for head in 0..heads.query {
             let (q, k, v) = heads.offsets(head);
@@ -80,9 +110,12 @@ pub fn forward(
                 MatMut::new(scores, rows, keys),
             );
             for i in 0..rows {
-                let visible = starts[r0 + i] as usize - k0..r0 + i + 1 - k0;
-                lse[(r0 + i) * heads.query + head] =
-                    softmax_row(&mut scores[i * keys..][..keys], visible.start, visible.end);
+                let seen = visible.of(r0 + i);
+                lse[(r0 + i) * heads.query + head] = softmax_row(
+                    &mut scores[i * keys..][..keys],
+                    seen.start - k0,
+                    seen.end - k0,
+                );
             }
             gemm(
                 Store::Set,
@@ -103,19 +136,20 @@ pub fn forward(
 pub fn backward(
     heads: Heads,
     qkv: &[f32],
-    starts: &[u32],
+    visible: Visible,
     out: &[f32],
     lse: &[f32],
     d_out: &[f32],
     d_qkv: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let (t, d, row, out_row) = (starts.len(), heads.width, heads.qkv_len(), heads.out_len());
+    let (t, d) = (visible.positions(), heads.width);
+    let (row, out_row) = (heads.qkv_len(), heads.out_len());
     let scale = 1.0 / (d as f32).sqrt();
     for r0 in (0..t).step_by(BLOCK) {
         let r1 = (r0 + BLOCK).min(t);
-        let (k0, rows) = (starts[r0] as usize, r1 - r0);
-        let keys = r1 - k0;
+        let (k0, rows) = (visible.of(r0).start, r1 - r0);
+        let keys = visible.of(r1 - 1).end - k0;
         let (probs, rest) = scratch.split_at_mut(rows * keys);
         let d_probs = &mut rest[..rows * keys];
         for head in 0..heads.query {
@@ -139,6 +173,7 @@ pub fn backward(
                 MatMut::new(d_probs, rows, keys),
             );
             for i in 0..rows {
+                let seen = visible.of(r0 + i);
                 let at = (r0 + i) * out_row + q;
                 let dot: f32 = out[at..at + d]
                     .iter()
@@ -148,8 +183,8 @@ pub fn backward(
                 softmax_row_backward(
                     &mut probs[i * keys..][..keys],
                     &mut d_probs[i * keys..][..keys],
-                    starts[r0 + i] as usize - k0,
-                    r0 + i + 1 - k0,
+                    seen.start - k0,
+                    seen.end - k0,
                     lse[(r0 + i) * heads.query + head],
                     dot,
                 );

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::attention::{self, Heads};
+use super::attention::{self, Heads, Visible};
 use super::buffers::Buffer;
 use super::gemm::{Mat, MatMut, Store, gemm};
 use super::linear::{LowRank, full_grad, low_rank_grad};
@@ -183,7 +183,14 @@ fn forward_sequence(spec: &Spec, w: &Weights, x: &[f32], starts: &[u32], y: &mut
     spec.rope
         .rotate(s.qkv, qkv_len, spec.heads.query + spec.heads.kv, 1.0);
     let mut scratch = Buffer::take(spec.heads.scratch_len(t));
-    attention::forward(spec.heads, s.qkv, starts, s.attn, s.lse, &mut scratch);
+    attention::forward(
+        spec.heads,
+        s.qkv,
+        Visible::Causal(starts),
+        s.attn,
+        s.lse,
+        &mut scratch,
+    );
     s.x1.copy_from_slice(x);
     gemm(
         Store::Add,
@@ -423,7 +430,7 @@ fn backward_sequence(
     attention::backward(
         spec.heads,
         s.qkv,
-        starts,
+        Visible::Causal(starts),
         s.attn,
         s.lse,
         &d_attn,

@@ -42,6 +42,14 @@ pub fn add_assign(dst: &mut [f32], src: &[f32]) {
     }
 }
 
+/// `dst *= src`
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
+pub fn mul_assign(dst: &mut [f32], src: &[f32]) {
+    for (d, s) in dst.iter_mut().zip(src) {
+        *d *= s;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

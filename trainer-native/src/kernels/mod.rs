@@ -1,7 +1,8 @@
-//! The CPU's own forward and backward passes of a decoder block and of the output head.
+//! The CPU's own forward and backward passes of a decoder block, of an encoder block and of the output
+//! head.
 //!
 //! Plain slices in, plain slices out: no autodiff, no allocation inside a sequence. `model` wraps them
-//! as two custom autodiff operations; `model::plain` holds their twins written in burn tensors, and one
+//! as custom autodiff operations; `model::plain` holds their twins written in burn tensors, and one
 //! test compares losses and every gradient of the two.
 //!
 //! Shape letters used throughout: `T` positions of one sequence, `C` model width, `H` query heads,
@@ -11,7 +12,10 @@ pub mod attention;
 pub mod block;
 pub mod buffers;
 pub mod cross_entropy;
+pub mod encoder_block;
+pub mod gelu;
 pub mod gemm;
+pub mod layernorm;
 pub mod linear;
 pub mod math;
 pub mod rmsnorm;

@@ -11,7 +11,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{Flex, FlexTensor};
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 
-use super::{Block, BlockAdapter, BlockContext, Targets, TrainBackend};
+use super::{
+    Block, BlockAdapter, BlockContext, EncoderBlock, EncoderContext, Targets, TrainBackend,
+};
 use crate::kernels::block::{self, Grads, Saved, Wanted, Weights};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::cross_entropy;
@@ -21,10 +23,10 @@ use crate::kernels::linear::LowRank;
 /// The CPU back end with gradients.
 pub type Cpu = Autodiff<Flex>;
 
-type Primitive<const D: usize> = <Tensor<Cpu, D> as PrimitiveOf>::Primitive;
+pub(super) type Primitive<const D: usize> = <Tensor<Cpu, D> as PrimitiveOf>::Primitive;
 
 /// Names the autodiff primitive, whose own path is private to burn.
-trait PrimitiveOf {
+pub(super) trait PrimitiveOf {
     type Primitive;
 }
 
@@ -32,12 +34,12 @@ impl<const D: usize> PrimitiveOf for Tensor<Cpu, D> {
     type Primitive = <Cpu as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 }
 
-fn primitive<const D: usize>(tensor: Tensor<Cpu, D>) -> Primitive<D> {
+pub(super) fn primitive<const D: usize>(tensor: Tensor<Cpu, D>) -> Primitive<D> {
     tensor.into_primitive().tensor()
 }
 
 /// The values of a tensor as one slice, copied only when it is a strided view.
-fn dense(tensor: &FlexTensor) -> FlexTensor {
+pub(super) fn dense(tensor: &FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() {
         tensor.clone()
     } else {
@@ -45,13 +47,13 @@ fn dense(tensor: &FlexTensor) -> FlexTensor {
     }
 }
 
-fn values(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor
         .as_slice::<f32>()
         .unwrap_or_else(|| tensor.storage::<f32>())
 }
 
-fn to_flex<const D: usize>(data: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+pub(super) fn to_flex<const D: usize>(data: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(data, shape))
 }
 
@@ -396,6 +398,14 @@ impl TrainBackend for Cpu {
             OpsKind::UnTracked(prep) => prep.finish(loss),
         };
         Tensor::from_primitive(TensorPrimitive::Float(node))
+    }
+
+    fn encoder_block(
+        x: Tensor<Self, 2>,
+        block: &EncoderBlock<Self>,
+        ctx: &EncoderContext,
+    ) -> Tensor<Self, 2> {
+        super::cpu_encoder::block(x, block, ctx)
     }
 }
 

@@ -3,7 +3,9 @@
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 
-use super::{Block, BlockAdapter, BlockContext, Targets, TrainBackend, plain};
+use super::{
+    Block, BlockAdapter, BlockContext, EncoderBlock, EncoderContext, Targets, TrainBackend, plain,
+};
 
 /// Vulkan, Metal or DirectX, with gradients.
 #[cfg(feature = "wgpu")]
@@ -40,6 +42,14 @@ macro_rules! plain_back_end {
                 targets: &Targets,
             ) -> Tensor<Self, 1> {
                 plain::head(x, norm, embed, targets)
+            }
+
+            fn encoder_block(
+                x: Tensor<Self, 2>,
+                block: &EncoderBlock<Self>,
+                ctx: &EncoderContext,
+            ) -> Tensor<Self, 2> {
+                plain::encoder_block(x, block, ctx)
             }
         }
     };

@@ -1,10 +1,15 @@
-//! The llama model that is trained: one definition, two implementations of its costly parts.
+//! The models that are trained, a llama and a text encoder: one definition each, two implementations of
+//! their costly parts.
 //!
-//! [`TrainBackend`] is the seam. On the CPU a decoder block and the output head are single autodiff
-//! operations over `kernels` ([`cpu`]); every other back end computes the same formulas in burn tensors
+//! [`TrainBackend`] is the seam. On the CPU a decoder block, an encoder block and the output head are
+//! single autodiff operations over `kernels` ([`cpu`], [`cpu_encoder`]); every other back end computes the same formulas in burn tensors
 //! ([`plain`]). Weights are `[out, in]`, as in GGUF and PyTorch.
 
 pub mod cpu;
+mod cpu_encoder;
+pub mod encoder;
+#[cfg(test)]
+mod encoder_tests;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod gpu;
 pub mod init;
@@ -15,6 +20,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use encoder::{Encoder, EncoderBlock, EncoderContext, Heads};
 pub use llama::{Block, Llama};
 pub use lora::{BlockAdapter, Lora};
 pub use spec::ModelSpec;
@@ -67,4 +73,11 @@ pub trait TrainBackend: AutodiffBackend {
         embed: Tensor<Self, 2>,
         targets: &Targets,
     ) -> Tensor<Self, 1>;
+
+    /// One encoder block over packed texts: `x` `[N, C]` -> `[N, C]`.
+    fn encoder_block(
+        x: Tensor<Self, 2>,
+        block: &EncoderBlock<Self>,
+        ctx: &EncoderContext,
+    ) -> Tensor<Self, 2>;
 }

@@ -4,7 +4,7 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
 
-use super::{Block, BlockAdapter, BlockContext, Targets};
+use super::{Block, BlockAdapter, BlockContext, EncoderBlock, EncoderContext, Targets};
 
 /// Twin of `kernels::block`, with an optional low-rank branch.
 pub fn block<B: Backend>(
@@ -67,6 +67,69 @@ pub fn head<B: Backend>(
     let weights =
         Tensor::<B, 2>::from_data(TensorData::new(targets.weights.to_vec(), [n, 1]), &device);
     (log_probs.gather(1, ids) * weights).sum().neg()
+}
+
+/// Twin of `kernels::encoder_block`: `x` `[N, C]` -> `[N, C]`.
+pub fn encoder_block<B: Backend>(
+    x: Tensor<B, 2>,
+    block: &EncoderBlock<B>,
+    ctx: &EncoderContext,
+) -> Tensor<B, 2> {
+    let spec = &ctx.spec;
+    let [n, c] = x.dims();
+    let (h, d) = (spec.n_head, c / spec.n_head);
+    let device = x.device();
+    let linear = |x: &Tensor<B, 2>, i: usize| {
+        x.clone().matmul(block.matrices[i].val().transpose()) + block.vectors[i].val().unsqueeze()
+    };
+    let norm = |x: Tensor<B, 2>, i: usize| {
+        let (w, b) = (
+            block.vectors[6 + 2 * i].val(),
+            block.vectors[7 + 2 * i].val(),
+        );
+        layer_norm(x, w, b, spec.norm_eps)
+    };
+    let dropped = |x: Tensor<B, 2>, i: usize| match &ctx.dropout {
+        Some(kept) => x * Tensor::from_data(TensorData::new(kept[i].clone(), [n, c]), &device),
+        None => x,
+    };
+    let heads = |x: Tensor<B, 2>| x.reshape([n, h, d]).swap_dims(0, 1);
+
+    let (q, k, v) = (linear(&x, 0), linear(&x, 1), linear(&x, 2));
+    let scores = heads(q)
+        .matmul(heads(k).swap_dims(1, 2))
+        .div_scalar((d as f64).sqrt());
+    let probs = activation::softmax(scores.mask_fill(other_texts(ctx, &device), -1e30), 2);
+    let mixed = probs.matmul(heads(v)).swap_dims(0, 1).reshape([n, c]);
+    let y1 = norm(dropped(linear(&mixed, 3), 0) + x, 0);
+    let inner = activation::gelu(linear(&y1, 4));
+    norm(dropped(linear(&inner, 5), 1) + y1, 1)
+}
+
+/// LayerNorm of each row of `[N, C]`.
+pub fn layer_norm<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 1>,
+    bias: Tensor<B, 1>,
+    eps: f32,
+) -> Tensor<B, 2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = centred.clone().powi_scalar(2).mean_dim(1);
+    centred / variance.add_scalar(eps).sqrt() * weight.unsqueeze() + bias.unsqueeze()
+}
+
+/// True where a row must not look: `[1, N, N]`.
+fn other_texts<B: Backend>(ctx: &EncoderContext, device: &B::Device) -> Tensor<B, 3, Bool> {
+    let n = ctx.layout.spans.len();
+    let mut hidden = vec![true; n * n];
+    for part in &ctx.layout.parts {
+        for row in part.clone() {
+            let (start, end) = ctx.layout.spans[row];
+            let text = row * n + part.start;
+            hidden[text + start as usize..text + end as usize].fill(false);
+        }
+    }
+    Tensor::from_data(TensorData::new(hidden, [1, n, n]), device)
 }
 
 fn matmul_t<B: Backend>(x: Tensor<B, 3>, weight: Tensor<B, 2>) -> Tensor<B, 3> {

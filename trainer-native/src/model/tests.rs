@@ -94,7 +94,11 @@ fn plain_loss(
     plain::head(x, model.output_norm.val(), model.embed.val(), &targets)
 }
 
-fn assert_close<const D: usize>(name: &str, ours: Tensor<Flex, D>, theirs: Tensor<Flex, D>) {
+pub(super) fn assert_close<const D: usize>(
+    name: &str,
+    ours: Tensor<Flex, D>,
+    theirs: Tensor<Flex, D>,
+) {
     let scale = theirs
         .clone()
         .abs()

@@ -97,6 +97,18 @@ impl Progress {
         Ok(())
     }
 
+    /// Logs a measurement of another shape, and shows it.
+    pub fn note(&mut self, figures: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(figures)?;
+        writeln!(self.log, "{line}").context("cannot write the log; is the disk full?")?;
+        if self.json {
+            println!("{line}");
+        } else {
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
+        Ok(())
+    }
+
     /// Leaves the last line standing.
     pub fn finish(&self, message: String) {
         self.bar.abandon_with_message(message.clone());

@@ -1,0 +1,296 @@
+//! `meetara-train emotion`: a small encoder that reads feelings, domains and danger from text.
+//!
+//! `text` trains and leaves `text-emotion-F32.gguf` in the output folder; `meetara-train quantize` makes
+//! it small; `calibrate` makes its probabilities honest; `report` says how good it is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use burn::module::AutodiffModule;
+use meetara_format::mix::{ArchInfo, FileType};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Device, OnDevice, Watch, read_file};
+use crate::config;
+use crate::emotion::config::TextConfig;
+use crate::emotion::examples::{self, Example, Head};
+use crate::emotion::report;
+use crate::emotion::train::{self, Encoded, Outcome, Reader};
+use crate::emotion::vocabulary;
+use crate::gguf::{encoder, quantise, save};
+use crate::model::{Encoder, Heads, Llama, Lora, TrainBackend};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Train an encoder and its heads on labelled texts.
+    Text(Box<TextArgs>),
+    /// Set temperatures and thresholds on the held-out files, in a file of any type.
+    Calibrate {
+        /// The model.
+        model: PathBuf,
+        /// Where to write the result.
+        output: PathBuf,
+        /// The configuration with [[held_out]].
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Measure a file on the test files, through the engine that users run.
+    Report {
+        /// The model.
+        model: PathBuf,
+        /// The configuration with [[tests]].
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct TextArgs {
+    /// The configuration, `.toml` or `.yaml`.
+    #[arg(long)]
+    config: PathBuf,
+    /// An encoder as GGUF to start from.
+    #[arg(long)]
+    base_model: Option<PathBuf>,
+    /// Where checkpoints, the log and the model go.
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
+    /// Steps in all.
+    #[arg(long)]
+    max_steps: Option<u64>,
+    /// Steps of falling learning rate at the end.
+    #[arg(long)]
+    decay_steps: Option<u64>,
+    /// AdamW's learning rate for the body.
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    /// Blocks kept of the base.
+    #[arg(long)]
+    block_count: Option<usize>,
+    /// Go on from the newest checkpoint in the output folder.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args, device: Device, json: bool) -> Result<()> {
+    match args.command {
+        Command::Text(args) => text(*args, device, json),
+        Command::Calibrate {
+            model,
+            output,
+            config,
+        } => calibrate(&model, &output, &config, json),
+        Command::Report { model, config } => print_report(&model, &config, json),
+    }
+}
+
+fn calibrate(model: &Path, output: &Path, config: &Path, json: bool) -> Result<()> {
+    let config: TextConfig = config::read(config)?;
+    let file = read_file(model)?;
+    let heads = report::heads(&meetara_engine::encoder::Encoder::load(file.clone())?);
+    let held_out = examples::load(&config.held_out, &heads, config.seed)?;
+    let bytes = report::calibrate(&file, &held_out)?;
+    save::write_file(output, &bytes)?;
+    if json {
+        let texts = held_out.len();
+        println!(
+            "{}",
+            json!({"output": output, "bytes": bytes.len(), "texts": texts})
+        );
+    } else {
+        println!(
+            "wrote {}, calibrated on {} texts",
+            output.display(),
+            held_out.len()
+        );
+    }
+    Ok(())
+}
+
+fn print_report(model: &Path, config: &Path, json: bool) -> Result<()> {
+    let config: TextConfig = config::read(config)?;
+    let encoder = meetara_engine::encoder::Encoder::load(read_file(model)?)?;
+    for test in &config.tests {
+        for figures in report::figures(&encoder, test)? {
+            if json {
+                println!("{}", serde_json::to_string(&figures)?);
+                continue;
+            }
+            println!(
+                "{} / {}: {} texts, F1 macro {:.3} micro {:.3} weighted {:.3}, top-1 {:.3} top-3 {:.3}, \
+                 calibration error {:.3} (before {:.3})",
+                figures.test,
+                figures.head,
+                figures.texts,
+                figures.macro_f1,
+                figures.micro_f1,
+                figures.weighted_f1,
+                figures.top_1,
+                figures.top_3,
+                figures.calibration_error,
+                figures.calibration_error_before
+            );
+            for row in figures.labels.iter().filter(|row| row.support > 0) {
+                println!(
+                    "  {:24} {:6} texts  precision {:.3}  recall {:.3}  F1 {:.3}",
+                    row.label, row.support, row.precision, row.recall, row.f1
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn text(args: TextArgs, device: Device, json: bool) -> Result<()> {
+    let mut config: TextConfig = config::read(&args.config)?;
+    if let Some(path) = args.base_model {
+        config.base_model = path;
+    }
+    if let Some(path) = args.output_dir {
+        config.output_dir = path;
+    }
+    config.max_steps = args.max_steps.unwrap_or(config.max_steps);
+    config.decay_steps = args
+        .decay_steps
+        .unwrap_or(config.decay_steps)
+        .min(config.max_steps);
+    config.learning_rate = args.learning_rate.unwrap_or(config.learning_rate);
+    config.block_count = args.block_count.unwrap_or(config.block_count);
+    config.validate()?;
+    let heads = examples::heads(&config)?;
+    let train = examples::load(&config.datasets, &heads, config.seed)?;
+    let held_out = examples::load(&config.held_out, &heads, config.seed)?;
+    let file = read_file(&config.base_model)?;
+    let watch = Watch::new(args.resume, json)?;
+    device.with(Training {
+        config,
+        heads,
+        train,
+        held_out,
+        file,
+        watch,
+    })
+}
+
+struct Training {
+    config: TextConfig,
+    heads: Vec<Head>,
+    train: Vec<Example>,
+    held_out: Vec<Example>,
+    file: Vec<u8>,
+    watch: Watch,
+}
+
+impl OnDevice for Training {
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<()>
+    where
+        Llama<B>: AutodiffModule<B>,
+        Lora<B>: AutodiffModule<B>,
+        Encoder<B>: AutodiffModule<B>,
+        Heads<B>: AutodiffModule<B>,
+    {
+        let config = &self.config;
+        let base = encoder::Base::parse(&self.file)
+            .with_context(|| config.base_model.display().to_string())?;
+        let blocks = match config.block_count {
+            0 => base.block_count,
+            n => n.min(base.block_count),
+        };
+        let whole = meetara_engine::encoder::Encoder::load(self.file.clone())?;
+        let mut counts = vec![0u64; base.tokens.len()];
+        for example in train::encode(&self.train, config.max_tokens, &whole)? {
+            example.ids.iter().for_each(|id| counts[*id as usize] += 1);
+        }
+        let kept = vocabulary::keep(&base.tokens, &counts, config.vocab_size);
+        let tokens: Vec<String> = kept
+            .iter()
+            .map(|id| base.tokens[*id as usize].clone())
+            .collect();
+        let body = base.encoder::<B>(&kept, blocks, &device)?;
+        let tops = train::heads::<B>(
+            &self.heads,
+            &self.train,
+            base.spec.width,
+            config.seed,
+            &device,
+        );
+        let write = |body: &Encoder<B>, tops: &Heads<B>| -> Result<Vec<u8>> {
+            let header = base.header(&config.name, &tokens, blocks, &self.heads);
+            let arch = ArchInfo {
+                n_layer: blocks as u32,
+                tied_embeddings: false,
+            };
+            let tensors = encoder::tensors(body, tops, &self.heads)?;
+            quantise::write(header, FileType::F32, &arch, &tensors)
+        };
+        let start = meetara_engine::encoder::Encoder::load(write(&body, &tops)?)?;
+        let train = train::encode(&self.train, config.max_tokens, &start)?;
+        let mut held_out = train::encode(&self.held_out, config.max_tokens, &start)?;
+        if config.eval_texts > 0 {
+            held_out.truncate(config.eval_texts);
+        }
+        eprintln!(
+            "{} texts, {} held out, {} tokens of {}, {blocks} blocks of {}",
+            train.len(),
+            held_out.len(),
+            tokens.len(),
+            base.tokens.len(),
+            base.block_count
+        );
+        let reader = Reader::new(
+            body,
+            tops,
+            self.heads.clone(),
+            base.spec,
+            config.weight_decay,
+            &device,
+        );
+        let outcome = reader.run(
+            config,
+            (&train, &held_out),
+            &fingerprint(config, &train)?,
+            (self.watch.resume, self.watch.json, &self.watch.stop),
+        )?;
+        let Outcome::Finished(reader) = outcome else {
+            return Ok(());
+        };
+        let bytes = write(&reader.encoder, &reader.heads)?;
+        let path = config.output_dir.join("text-emotion-F32.gguf");
+        save::write_file(&path, &bytes)?;
+        if self.watch.json {
+            println!("{}", json!({"output": path, "bytes": bytes.len()}));
+        } else {
+            println!("wrote {}", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 over the recipe and every token and label that is learnt from.
+fn fingerprint(config: &TextConfig, train: &[Encoded]) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(&(
+        config.batch_size,
+        config.seed,
+        config.block_count,
+        &config.heads,
+    ))?);
+    for example in train {
+        for id in &example.ids {
+            hash.update(id.to_le_bytes());
+        }
+        for (head, labels) in &example.labels {
+            hash.update(serde_json::to_vec(&(head, labels))?);
+        }
+    }
+    Ok(super::hex(hash))
+}

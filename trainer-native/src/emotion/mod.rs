@@ -1,0 +1,17 @@
+//! One small text encoder that reads several things at once: feelings, the domain, and danger.
+//!
+//! ```text
+//! config      heads, data files and the recipe
+//! examples    data files -> texts and what each head should say of them
+//! vocabulary  an imported encoder -> its most used tokens and first blocks
+//! train       body and heads together, AdamW
+//! metrics     F1, thresholds, temperatures, calibration error
+//! report      a finished file on held-out texts, through the engine that users run
+//! ```
+
+pub mod config;
+pub mod examples;
+pub mod metrics;
+pub mod report;
+pub mod train;
+pub mod vocabulary;

@@ -1,0 +1,204 @@
+//! A text encoder from labelled lines, through the real program: import, training with an interruption,
+//! quantisation, calibration, the report, and what is said of bad input.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use meetara_engine::encoder::Encoder;
+
+use common::{Folder, fails, ok};
+
+/// Lines that a word decides, with fillers around it.
+fn lines(seed: usize, n: usize) -> String {
+    let words = [
+        ("joy", "happy"),
+        ("joy", "glad"),
+        ("sadness", "sad"),
+        ("sadness", "froh"),
+        ("anger", "mad"),
+        ("anger", "bad"),
+    ];
+    let before = ["i am very", "she has been", "we are so", "today they feel"];
+    let after = ["today", "with me", "and not fine", "you know", "up to now"];
+    (0..n)
+        .map(|i| {
+            let at = i * 7 + seed;
+            let (label, word) = words[at % words.len()];
+            format!(
+                "{label}\t{} {word} {}\n",
+                before[at % before.len()],
+                after[at % after.len()]
+            )
+        })
+        .collect()
+}
+
+fn config(folder: &Folder, extra: &str) -> String {
+    let path = folder.file("config.toml");
+    let file = |name: &str| folder.file(name);
+    let text = format!(
+        r#"
+base_model = "{base}"
+block_count = 1
+vocab_size = 150
+max_tokens = 24
+batch_size = 8
+learning_rate = 1e-3
+head_learning_rate = 1e-2
+max_steps = 40
+warmup_steps = 5
+decay_steps = 0
+save_steps = 20
+eval_steps = 20
+output_dir = "{out}"
+{extra}
+[[heads]]
+name = "emotion"
+activation = "softmax"
+labels = ["anger", "joy", "sadness"]
+[[heads]]
+name = "loud"
+activation = "sigmoid"
+labels = ["loud"]
+[[datasets]]
+path = "{train}"
+heads = [{{ head = "emotion" }}, {{ head = "loud", map = "{map}", table = "loud" }}]
+[[held_out]]
+path = "{dev}"
+heads = [{{ head = "emotion" }}, {{ head = "loud", map = "{map}", table = "loud" }}]
+[[tests]]
+name = "fresh"
+data = {{ path = "{test}", heads = [{{ head = "emotion" }}, {{ head = "loud", map = "{map}", table = "loud" }}] }}
+"#,
+        base = file("base.gguf"),
+        out = file("out"),
+        train = file("train.tsv"),
+        dev = file("dev.tsv"),
+        test = file("test.tsv"),
+        map = file("map.toml"),
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn prepare(folder: &Folder) {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/encoders/bert");
+    ok(&[
+        "import",
+        vectors.to_str().unwrap(),
+        &folder.file("base.gguf"),
+        "--type",
+        "F32",
+    ]);
+    fs::write(folder.file("train.tsv"), lines(0, 240)).unwrap();
+    fs::write(folder.file("dev.tsv"), lines(3, 60)).unwrap();
+    fs::write(folder.file("test.tsv"), lines(11, 60)).unwrap();
+    let map = "[loud]\nanger = \"loud\"\njoy = \"none\"\nsadness = \"none\"\n";
+    fs::write(folder.file("map.toml"), map).unwrap();
+}
+
+#[test]
+fn from_labelled_lines_to_a_calibrated_file() {
+    let folder = Folder::new("emotion");
+    prepare(&folder);
+    let config = config(&folder, "");
+    let run = |out: &str, steps: &str, more: &[&str]| {
+        let mut arguments = vec![
+            "emotion",
+            "text",
+            "--config",
+            &config,
+            "--output-dir",
+            out,
+            "--max-steps",
+            steps,
+        ];
+        arguments.extend(more);
+        ok(&arguments)
+    };
+    let (whole, parts) = (folder.file("whole"), folder.file("parts"));
+    run(&whole, "40", &[]);
+    run(&parts, "20", &[]);
+    run(&parts, "40", &["--resume"]);
+    let trained = |out: &str| fs::read(Path::new(out).join("text-emotion-F32.gguf")).unwrap();
+    assert!(
+        trained(&whole) == trained(&parts),
+        "a resumed run ends with the same bytes"
+    );
+
+    let encoder = Encoder::load(trained(&whole)).unwrap();
+    assert_eq!(encoder.tokenizer().len(), 150);
+    assert_eq!(encoder.config().n_layer, 1);
+
+    let file = |name: &str| folder.file(name);
+    let f32_file = format!("{whole}/text-emotion-F32.gguf");
+    ok(&["quantize", &f32_file, &file("q8.gguf"), "--type", "Q8_0"]);
+    ok(&[
+        "emotion",
+        "calibrate",
+        &file("q8.gguf"),
+        &file("final.gguf"),
+        "--config",
+        &config,
+    ]);
+    let report = ok(&[
+        "emotion",
+        "report",
+        &file("final.gguf"),
+        "--config",
+        &config,
+    ]);
+    assert_eq!(report.len(), 2, "both heads");
+    for figures in &report {
+        assert_eq!(figures["texts"], 60);
+        let f1 = figures["macro_f1"].as_f64().unwrap();
+        assert!(f1 > 0.9, "{}: F1 {f1}", figures["head"]);
+        let (after, before) = (
+            figures["calibration_error"].as_f64().unwrap(),
+            figures["calibration_error_before"].as_f64().unwrap(),
+        );
+        assert!(after <= before + 0.02, "calibration {before} -> {after}");
+    }
+
+    let finished = Encoder::load(fs::read(file("final.gguf")).unwrap()).unwrap();
+    let loud = &finished.heads()[1];
+    assert_eq!(loud.thresholds.as_ref().map(Vec::len), Some(1));
+    let reading = finished.encode("we are so mad today").unwrap();
+    assert!(reading.heads[1].probabilities[0] >= loud.thresholds.as_ref().unwrap()[0]);
+}
+
+#[test]
+fn bad_input_is_named_and_never_quoted() {
+    let folder = Folder::new("emotion-bad");
+    prepare(&folder);
+    let text = |config: &str| fails(&["emotion", "text", "--config", config]);
+
+    fs::write(folder.file("train.tsv"), "envy\tsecretword here\n").unwrap();
+    let error = text(&config(&folder, ""));
+    assert!(error.contains("no label envy"), "{error}");
+    assert!(!error.contains("secretword"), "{error}");
+
+    fs::write(folder.file("train.tsv"), "a line without a label\n").unwrap();
+    let error = text(&config(&folder, ""));
+    assert!(error.contains("train.tsv line 1"), "{error}");
+    assert!(!error.contains("without a label"), "{error}");
+
+    fs::write(folder.file("train.tsv"), lines(0, 20)).unwrap();
+    fs::write(folder.file("map.toml"), "[quiet]\n").unwrap();
+    assert!(text(&config(&folder, "")).contains("no such table"));
+
+    prepare(&folder);
+    let error = text(&config(&folder, "dropout = 1.5"));
+    assert!(error.contains("dropout"), "{error}");
+    let pocket = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/tiny");
+    let llama = fs::read_dir(pocket)
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "gguf"))
+        .unwrap();
+    fs::copy(llama, folder.file("base.gguf")).unwrap();
+    let error = text(&config(&folder, ""));
+    assert!(error.contains("the base is a llama file"), "{error}");
+}
