@@ -95,7 +95,7 @@ impl Guest {
     fn hash_reply(&mut self, file: &[u8], request: &Value) -> Result<(u64, Vec<u64>)> {
         let at = self.put(file)?;
         self.status("meetara_model_load", at)?;
-        let session = self.status("meetara_session_open", 0_u32)?;
+        let session = self.status("meetara_session_open", (0_u32, 0_u32))?;
         let at = self.put(request.to_string().as_bytes())?;
         self.status("meetara_start", (session, at))?;
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;

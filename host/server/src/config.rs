@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::sandbox::wire::KvType;
+
 /// Serves chat models (GGUF files) over OpenAI's REST dialect, each in a WebAssembly sandbox.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "meetara-host", version, args_override_self = true)]
@@ -84,6 +86,16 @@ pub struct Config {
         value_name = "TOKENS"
     )]
     pub context_max: u32,
+
+    /// How the keys and values of conversations are kept
+    #[arg(
+        long,
+        env = "MEETARA_KV_TYPE",
+        value_enum,
+        default_value_t,
+        value_name = "TYPE"
+    )]
+    pub kv_type: KvType,
 
     /// Most memory that one model's sandbox may take, in MiB
     #[arg(long, env = "MEETARA_MEMORY_MAX_MIB", default_value_t = 2048, value_name = "MIB",

@@ -118,6 +118,7 @@ fn registry(config: &Config) -> anyhow::Result<Registry> {
         kept_bytes_max: usize::try_from(u64::from(config.kept_max_mib) << 20)?,
         queue_max: config.queue_max.into(),
         context_max: config.context_max,
+        kv: config.kv_type,
         adapter_bytes_max: config.adapters_max_mib.saturating_mul(1 << 20),
         idle: (config.idle_s != 0).then(|| Duration::from_secs(config.idle_s.into())),
     };

@@ -84,9 +84,9 @@ impl Guest {
 }
 
 #[test]
-fn the_module_imports_nothing_and_speaks_version_2() {
+fn the_module_imports_nothing_and_speaks_version_3() {
     assert_eq!(MODULE.imports().len(), 0);
-    assert_eq!(Guest::new().call::<_, i32>("meetara_abi_version", ()), 2);
+    assert_eq!(Guest::new().call::<_, i32>("meetara_abi_version", ()), 3);
 }
 
 #[test]
@@ -111,7 +111,10 @@ fn a_file_becomes_a_reply() {
 
     guest.load_tiny();
     assert_eq!(guest.result()["n_vocab"], 512);
-    assert_eq!(guest.call::<_, i32>("meetara_session_open", 0_u32), 1);
+    assert_eq!(
+        guest.call::<_, i32>("meetara_session_open", (0_u32, 0_u32)),
+        1
+    );
     assert!(guest.result()["memory_bytes"].as_u64().unwrap() > 0);
 
     let requests = [
@@ -160,7 +163,7 @@ fn wrong_calls_are_errors() {
     assert_eq!(guest.call::<_, i32>("meetara_free", at), 0);
     guest.fails("invalid_request", "meetara_free", at);
 
-    guest.fails("invalid_request", "meetara_session_open", 0_u32);
+    guest.fails("invalid_request", "meetara_session_open", (0_u32, 0_u32));
     for session in [0, 1, -1, i32::MIN, i32::MAX] {
         guest.fails("invalid_request", "meetara_step", session);
         guest.fails("invalid_request", "meetara_session_close", session);
@@ -171,8 +174,15 @@ fn wrong_calls_are_errors() {
     guest.load_tiny();
     let at = guest.put(&common::tiny());
     guest.fails("invalid_request", "meetara_model_load", at);
-    assert_eq!(guest.call::<_, i32>("meetara_session_open", 64_u32), 1);
-    assert_eq!(guest.call::<_, i32>("meetara_session_open", 64_u32), 2);
+    guest.fails("invalid_request", "meetara_session_open", (64_u32, 2_u32));
+    assert_eq!(
+        guest.call::<_, i32>("meetara_session_open", (64_u32, 0_u32)),
+        1
+    );
+    assert_eq!(
+        guest.call::<_, i32>("meetara_session_open", (64_u32, 0_u32)),
+        2
+    );
     guest.fails("invalid_request", "meetara_step", 2_i32);
     let secret = "do not repeat this";
     for request in [
@@ -202,7 +212,7 @@ fn wrong_calls_are_errors() {
     assert_eq!(guest.call::<_, i32>("meetara_session_close", 1_i32), 0);
     guest.fails("invalid_request", "meetara_session_close", 1_i32);
     assert_eq!(
-        guest.call::<_, i32>("meetara_session_open", 0_u32),
+        guest.call::<_, i32>("meetara_session_open", (0_u32, 0_u32)),
         1,
         "the place is used again"
     );
@@ -245,7 +255,7 @@ fn damaged_files_are_errors() {
             0 => {
                 loaded += 1;
                 // What was loaded must also run.
-                if guest.call::<_, i32>("meetara_session_open", 32_u32) > 0
+                if guest.call::<_, i32>("meetara_session_open", (32_u32, 0_u32)) > 0
                     && guest.start(1, &json!({"text": "x", "params": {"max_tokens": 2}})) == 0
                 {
                     while guest.call::<_, i32>("meetara_step", 1_i32) == 0 {}

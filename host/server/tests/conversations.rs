@@ -129,6 +129,22 @@ async fn a_conversation_that_takes_too_much_memory_ends_alone() {
 }
 
 #[tokio::test]
+async fn keys_and_values_as_bytes_leave_room_for_almost_twice_as_many_tokens() {
+    let models: [(&str, &[u8]); 1] = [("endless.gguf", &endless())];
+    let mut tokens = Vec::new();
+    for kv_type in ["f16", "q8"] {
+        let limits = ["--conversation-max-mib", "1", "--kv-type", kv_type];
+        let host = Host::start(&models, &[ENDLESS_FLAGS, &limits].concat());
+        let (events, done) = events(host.post(&endless_request(json!({}))).send().await).await;
+        let last = events.last().unwrap();
+        assert!(!done && last["error"]["code"] == "overloaded", "{last}");
+        tokens.push(events.len());
+    }
+    let ratio = tokens[1] as f64 / tokens[0] as f64;
+    assert!(ratio > 1.5 && ratio < 2.2, "{tokens:?} tokens");
+}
+
+#[tokio::test]
 async fn who_goes_away_while_the_prompt_is_read_frees_the_thread() {
     let models: [(&str, &[u8]); 2] = [("endless.gguf", &endless()), ("tiny.gguf", &tiny())];
     let host = Host::start(&models, &[ENDLESS_FLAGS, &["--threads", "1"]].concat());

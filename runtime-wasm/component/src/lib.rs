@@ -6,7 +6,7 @@
 //! model about 600 ns, and there is one call per token. So our own host uses
 //! this C ABI; a WIT face is for hosts that other people write.
 //!
-//! # The ABI, version 2
+//! # The ABI, version 3
 //!
 //! Every argument is an `i32`, except `file_len`, an `i64`. Every function but
 //! `meetara_alloc` and the three that only read returns an `i32` status: 0 or
@@ -17,7 +17,7 @@
 //!
 //! | function | success |
 //! |---|---|
-//! | `meetara_abi_version()` | the version, 2 |
+//! | `meetara_abi_version()` | the version, 3 |
 //! | `meetara_alloc(len)` | address of `len` zeroed bytes; 0 when they cannot be had |
 //! | `meetara_free(ptr)` | 0; gives a buffer back |
 //! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`]. Or 1: the head is too short; result: [`wire::NeedMore`] |
@@ -28,7 +28,7 @@
 //! | `meetara_adapter_load(name, ptr)` | 0; the buffers hold a name and a whole adapter file; the least recently used make room; result: [`wire::AdapterLoaded`] |
 //! | `meetara_adapter_unload(name)` | 1 when there was one of that name, else 0 |
 //! | `meetara_adapters()` | how many are loaded; result: their names, the least recently used first |
-//! | `meetara_session_open(context_max)` | a session, 1 or more; 0 for `context_max` lets the engine choose, and more than the model's own is an error; result: [`wire::Opened`] |
+//! | `meetara_session_open(context_max, kv_type)` | a session, 1 or more; 0 for `context_max` lets the engine choose, and more than the model's own is an error; keys and values are kept as halves ([`KV_F16`]) or as bytes ([`KV_Q8`]); result: [`wire::Opened`] |
 //! | `meetara_session_close(session)` | 0 |
 //! | `meetara_start(session, ptr)` | 0; the buffer holds a [`wire::Start`]; result: `{"prompt_tokens","cached_tokens"}` |
 //! | `meetara_step(session)` | 1 when the reply is complete, else 0; result: [`wire::Stepped`] |
@@ -60,7 +60,12 @@ use state::State;
 pub const FAILED: i32 = -1;
 
 /// What `meetara_abi_version` answers; raised when a host must change.
-pub const ABI_VERSION: i32 = 2;
+pub const ABI_VERSION: i32 = 3;
+
+/// Keys and values as IEEE halves.
+pub const KV_F16: u32 = 0;
+/// Keys and values as bytes: little more than half of the memory, and a little less exact.
+pub const KV_Q8: u32 = 1;
 
 thread_local! {
     // One instance, one thread, one state: the module is built without threads.
@@ -153,12 +158,13 @@ pub extern "C" fn meetara_adapters() -> i32 {
     with_state(FAILED, |state| state.report(|s| s.adapters()))
 }
 
-/// Opens a session with room for `context_max` tokens (0: the engine chooses).
+/// Opens a session with room for `context_max` tokens (0: the engine chooses), whose keys and values
+/// are kept as [`KV_F16`] or [`KV_Q8`].
 // SAFETY: see `meetara_abi_version`.
 #[unsafe(no_mangle)]
-pub extern "C" fn meetara_session_open(context_max: u32) -> i32 {
+pub extern "C" fn meetara_session_open(context_max: u32, kv_type: u32) -> i32 {
     with_state(FAILED, |state| {
-        state.report(|s| s.session_open(context_max))
+        state.report(|s| s.session_open(context_max, kv_type))
     })
 }
 

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use meetara_engine::encoder::Encoder;
 use meetara_engine::generate::Session;
 use meetara_engine::model::{Adapter, AdapterPool, Model};
+use meetara_engine::nn::kv_cache::KvType;
 use meetara_engine::{Error, Result};
 use meetara_format::{Error as Parse, ErrorKind as ParseKind, Gguf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::FAILED;
 use crate::wire::{
     AdapterLoaded, AdapterUse, Choose, Chosen, Embed, Encode, Encoded, EncoderLoaded, Failure,
     Inspected, Loaded, NeedMore, Opened, Start, Stepped,
 };
+use crate::{FAILED, KV_F16, KV_Q8};
 
 /// Bytes that adapters may take together, unless the host says otherwise.
 const ADAPTER_BYTES_MAX: usize = 64 << 20;
@@ -233,12 +234,21 @@ impl State {
         i32::try_from(names.len()).map_err(|_| Error::internal("too many adapters are loaded"))
     }
 
-    pub(crate) fn session_open(&mut self, context_max: u32) -> Result<i32> {
+    pub(crate) fn session_open(&mut self, context_max: u32, kv_type: u32) -> Result<i32> {
         let model = self.model.as_ref().ok_or_else(|| {
             Error::invalid_request("no model is loaded; call meetara_model_load first")
         })?;
         let context_max = (context_max != 0).then_some(context_max);
-        let session = Session::new(Arc::clone(model), context_max)?;
+        let kv = match kv_type {
+            KV_F16 => KvType::F16,
+            KV_Q8 => KvType::Q8,
+            _ => {
+                return Err(Error::invalid_request(format!(
+                    "keys and values are kept as type {KV_F16} or {KV_Q8}, not {kv_type}"
+                )));
+            }
+        };
+        let session = Session::with_kv(Arc::clone(model), context_max, kv)?;
         let opened = Opened {
             context_max: session.context_max(),
             memory_bytes: session.memory_bytes() as u64,

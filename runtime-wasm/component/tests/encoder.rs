@@ -78,5 +78,5 @@ fn an_encoder_is_loaded_and_reads_texts() {
     fails(encode(&json!({"text": "x", "more": 1})), "invalid_request");
     fails(abi::meetara_encoder_load(put(&bytes)), "invalid_request");
     fails(abi::meetara_model_load(put(&chat)), "invalid_request");
-    fails(abi::meetara_session_open(0), "invalid_request");
+    fails(abi::meetara_session_open(0, abi::KV_F16), "invalid_request");
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use meetara_api::{Prompt, Sampling};
-use meetara_host::sandbox::wire::Start;
+use meetara_host::sandbox::wire::{KvType, Start};
 use meetara_host::sandbox::{Image, Instance, Limits, Sandbox};
 
 fn main() -> Result<()> {
@@ -45,7 +45,7 @@ fn sandbox(component: &Path) -> Result<Sandbox> {
 fn load(sandbox: &Sandbox, file: &Path) -> Result<(Arc<Image>, i32)> {
     let mut instance = Instance::new(sandbox)?;
     instance.load(file, std::fs::metadata(file)?.len())?;
-    let (session, _) = instance.open_session(0)?;
+    let (session, _) = instance.open_session(0, KvType::F16)?;
     Ok((instance.image(None)?, session))
 }
 

@@ -62,7 +62,7 @@ impl Images {
         // One setting for all models, so it is no error if one of them holds less.
         let context_max = u64::from(config.context_max).min(facts.context_len);
         let context_max = u32::try_from(context_max).unwrap_or(u32::MAX);
-        let (session, opened) = instance.open_session(context_max)?;
+        let (session, opened) = instance.open_session(context_max, config.kv)?;
         Ok(Self {
             root: instance.image(None)?,
             session,

@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::sandbox::wire::KvType;
 use crate::sandbox::{Sandbox, hex};
 use adapters::Adapters;
 use pool::Pool;
@@ -56,6 +57,8 @@ pub struct WorkerConfig {
     pub kept_bytes_max: usize,
     /// The most tokens of a conversation; 0 lets the engine choose.
     pub context_max: u32,
+    /// How keys and values are kept.
+    pub kv: KvType,
     /// The most bytes that the adapters over one model take together.
     pub adapter_bytes_max: u32,
     /// After so long without a request the memory is given back; `None` keeps it.

@@ -1,4 +1,4 @@
-//! One instance of the component, called through its C ABI, version 2.
+//! One instance of the component, called through its C ABI, version 3.
 //!
 //! See the crate `meetara-component` for the ABI itself.
 
@@ -15,8 +15,8 @@ use wasmtime::{Store, Trap, TypedFunc, WasmParams, WasmResults};
 use super::guest::{self, Abandoned, Guest, Stopped};
 use super::image::Image;
 use super::wire::{
-    ABI_VERSION, Choose, Chosen, Embed, Embedded, Failure, Inspected, Loaded, NeedMore, Opened,
-    Start, Started, Stepped,
+    ABI_VERSION, Choose, Chosen, Embed, Embedded, Failure, Inspected, KvType, Loaded, NeedMore,
+    Opened, Start, Started, Stepped,
 };
 use super::{Limits, Sandbox, SandboxError, memory};
 
@@ -35,7 +35,7 @@ pub struct Instance {
     adapters_max: TypedFunc<u32, i32>,
     adapter_load: TypedFunc<(Address, Address), i32>,
     adapters: TypedFunc<(), i32>,
-    session_open: TypedFunc<u32, i32>,
+    session_open: TypedFunc<(u32, u32), i32>,
     start: TypedFunc<(i32, Address), i32>,
     step: TypedFunc<i32, i32>,
     choose: TypedFunc<(i32, Address), i32>,
@@ -177,13 +177,18 @@ impl Instance {
         self.result()
     }
 
-    /// Opens a session with room for `context_max` tokens; 0 lets the engine choose.
+    /// Opens a session with room for `context_max` tokens, whose keys and values are kept as `kv`; 0
+    /// lets the engine choose.
     ///
     /// # Errors
     /// When its memory cannot be had, or the model's context is shorter.
-    pub fn open_session(&mut self, context_max: u32) -> Result<(i32, Opened), SandboxError> {
+    pub fn open_session(
+        &mut self,
+        context_max: u32,
+        kv: KvType,
+    ) -> Result<(i32, Opened), SandboxError> {
         let session_open = self.session_open.clone();
-        let session = self.status(&session_open, context_max)?;
+        let session = self.status(&session_open, (context_max, kv as u32))?;
         Ok((session, self.result()?))
     }
 

@@ -1,4 +1,4 @@
-//! The JSON that crosses the component's ABI, version 2, as the host reads and writes it.
+//! The JSON that crosses the component's ABI, version 3, as the host reads and writes it.
 //!
 //! The component defines these shapes in its own module `wire`. The host never links the
 //! component, so what it needs of them is stated here again; the host's tests, which run the
@@ -10,7 +10,18 @@ use meetara_api::{
 use serde::{Deserialize, Serialize};
 
 /// The ABI that this host speaks.
-pub const ABI_VERSION: i32 = 2;
+pub const ABI_VERSION: i32 = 3;
+
+/// How a conversation's keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[repr(u32)]
+pub enum KvType {
+    /// As halves, two bytes each
+    #[default]
+    F16 = 0,
+    /// As single bytes: little more than half of the memory, and a little less exact
+    Q8 = 1,
+}
 
 /// What the header of a GGUF file says.
 #[derive(Clone, Debug, Deserialize)]
