@@ -12,6 +12,8 @@
 
 pub mod conformance;
 #[cfg(feature = "encoder")]
+pub mod emotion;
+#[cfg(feature = "encoder")]
 pub mod encoder;
 pub mod error;
 pub mod eval;

@@ -73,20 +73,23 @@ impl Said {
         self.logits.iter().map(of).collect()
     }
 
-    /// Mean negative log-likelihood of what was right.
+    /// Mean negative log-likelihood: for softmax that one of the right labels is, for sigmoid of every
+    /// label.
     fn nll(&self, activation: Activation, temperature: f32) -> f64 {
+        let ln = |p: f64| p.clamp(1e-7, 1.0).ln();
         let mut sum = 0.0;
         for (probs, right) in self.at(activation, temperature).iter().zip(&self.right) {
-            for (label, p) in probs.iter().enumerate() {
-                let p = f64::from(*p).clamp(1e-7, 1.0 - 1e-7);
-                let is_right = right.contains(&label);
-                sum -= match (activation, is_right) {
-                    (_, true) if activation == Activation::Softmax => p.ln() / right.len() as f64,
-                    (Activation::Softmax, _) => 0.0,
-                    (_, true) => p.ln(),
-                    (_, false) => (1.0 - p).ln(),
-                };
-            }
+            let probs = probs.iter().map(|p| f64::from(*p));
+            sum -= match activation {
+                Activation::Softmax => {
+                    let rights = probs.enumerate().filter(|(label, _)| right.contains(label));
+                    ln(rights.map(|(_, p)| p).sum())
+                }
+                Activation::Sigmoid => probs
+                    .enumerate()
+                    .map(|(label, p)| ln(if right.contains(&label) { p } else { 1.0 - p }))
+                    .sum(),
+            };
         }
         sum / self.logits.len().max(1) as f64
     }

@@ -1,0 +1,8 @@
+//! How somebody feels, from what an encoder's head says of each turn of theirs.
+//!
+//! [`EmotionState`] follows one person through one conversation. Whoever holds it decides whether to
+//! feed it at all: without a call nothing is read, and [`EmotionState::clear`] forgets everything.
+
+mod state;
+
+pub use state::{Emotion, EmotionState, Feeling, Trajectory};
