@@ -233,7 +233,8 @@ async function story(context, relay, files) {
     const name = "wide-q4_k_m.gguf";
     const file = readFileSync(join(root, "tests/vectors/tiny", name), "base64");
     const assets = readdirSync(join(root, "web/dist/assets"));
-    const builds = assets.filter((asset) => asset.endsWith(".wasm"));
+    const encoders = (asset) => asset.startsWith("meetara_encoder");
+    const builds = assets.filter((asset) => asset.endsWith(".wasm") && !encoders(asset));
     assert.equal(builds.length, 5, builds.join(" "));
     for (const build of builds) {
       const [stem] = /^meetara_(browser|webgpu|threads)/.exec(build);
@@ -253,6 +254,32 @@ async function story(context, relay, files) {
       const fnv = new Fnv();
       fnv.add(Uint8Array.from(logits));
       assert.equal(fnv.toString(), hashes[name], build);
+    }
+  });
+
+  await step("the build for encoders gives the native engine's scores, bit by bit", async () => {
+    const folder = join(root, "tests/vectors/encoders");
+    const { texts, hashes } = JSON.parse(readFileSync(join(folder, "hashes.json"), "utf8"));
+    const assets = readdirSync(join(root, "web/dist/assets")).filter((asset) => asset.startsWith("meetara_encoder"));
+    const [build, glue] = [".wasm", ".js"].map((end) => assets.find((asset) => asset.endsWith(end)));
+    assert.ok(build && glue, assets.join(" "));
+    for (const [name, wanted] of Object.entries(hashes)) {
+      const file = readFileSync(join(folder, name), "base64");
+      const scores = await page.evaluate(async ({ glue, build, file, texts }) => {
+        const engine = await import(`/assets/${glue}`);
+        const { memory } = await engine.default({ module_or_path: `/assets/${build}` });
+        const bytes = Uint8Array.from(atob(file), (c) => c.charCodeAt(0));
+        const buffer = new engine.ModelBuffer(bytes.length);
+        new Uint8Array(memory.buffer, buffer.ptr, bytes.length).set(bytes);
+        const encoder = buffer.into_encoder();
+        return texts.flatMap((text) => {
+          const { embedding, probabilities } = encoder.encode(text);
+          return [embedding, probabilities].map((part) => [...new Uint8Array(part.buffer, part.byteOffset, part.byteLength)]);
+        });
+      }, { glue, build, file, texts });
+      const fnv = new Fnv();
+      for (const part of scores) fnv.add(Uint8Array.from(part));
+      assert.equal(fnv.toString(), wanted, name);
     }
   });
 
