@@ -111,6 +111,38 @@ const checks = {
     assert.equal(reply.choices[0].message.content, reply.choices[1].message.content);
   },
 
+  async "an answer follows its schema, whole, streamed and cut off"(client) {
+    const schema = {
+      type: "object",
+      properties: { mood: { enum: ["calm", "sad"] }, words: { type: "array", items: { type: "string", maxLength: 8 }, minItems: 1, maxItems: 2 } },
+      required: ["mood", "words"],
+      additionalProperties: false,
+    };
+    const response_format = { type: "json_schema", json_schema: { name: "mood", strict: true, schema } };
+    const holds = (text) => {
+      const { mood, words, ...rest } = JSON.parse(text);
+      assert.ok(["calm", "sad"].includes(mood));
+      assert.ok(words.length >= 1 && words.length <= 2 && words.every((word) => [...word].length <= 8));
+      assert.deepEqual(rest, {});
+    };
+    for (const [max_completion_tokens, reason] of [[160, "stop"], [3, "length"]]) {
+      const body = { ...greedy, max_completion_tokens, response_format };
+      const whole = await client.chat.completions.create(body);
+      holds(whole.choices[0].message.content);
+      assert.equal(whole.choices[0].finish_reason, reason);
+      let text = "";
+      for await (const chunk of await client.chat.completions.create({ ...body, stream: true })) text += chunk.choices[0]?.delta?.content ?? "";
+      assert.equal(text, whole.choices[0].message.content);
+    }
+    const parsed = await client.chat.completions.parse({ ...greedy, max_completion_tokens: 160, response_format });
+    holds(JSON.stringify(parsed.choices[0].message.parsed));
+    JSON.parse((await client.chat.completions.create({ ...greedy, response_format: { type: "json_object" } })).choices[0].message.content);
+    const said = await client.chat.completions.create({ ...greedy, grammar: "start: \"yes\" | \"no\"" });
+    assert.match(said.choices[0].message.content, /^(yes|no)$/);
+    const bad = { type: "json_schema", json_schema: { name: "bad", schema: { properties: { a: { not: {} } } } } };
+    await assert.rejects(client.chat.completions.create({ ...greedy, response_format: bad }), (error) => error instanceof BadRequestError && error.param === "response_format" && error.message.includes("properties[0]"));
+  },
+
   async "errors are the library's own classes"(client) {
     await assert.rejects(client.chat.completions.create({ ...greedy, model: "meetara:none" }), (error) => error instanceof NotFoundError && error.code === "model_not_found" && error.param === "model");
     const long = [{ role: "user", content: "far too long ".repeat(300) }];

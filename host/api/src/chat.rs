@@ -1,11 +1,12 @@
 //! `POST /v1/chat/completions`: the request, read and checked.
 //!
 //! Three kinds of field: those honoured, those that are harmless to ignore (`user`, `metadata`,
-//! ...), and those that would change the meaning of the answer (`tools`, `audio`, a JSON
-//! schema ...), which are refused with `unsupported_parameter`. A field that nobody knows is
+//! ...), and those that would change the meaning of the answer (`tools`, `audio` ...), which are
+//! refused with `unsupported_parameter`. A field that nobody knows is
 //! refused too, since it is most likely a misspelt one.
 
 use crate::adapters::{AdapterUse, parse_adapters};
+use crate::constraint::Constraint;
 use crate::content::parse_messages;
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -70,6 +71,9 @@ pub struct Sampling {
     /// Drop the oldest turns after the system prompt when the context is full. An extension.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_shift: Option<bool>,
+    /// What the answer must be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
 }
 
 impl Sampling {
@@ -94,6 +98,7 @@ impl Sampling {
             draft_max: fields.integer("draft_max", 0, 15)?,
             lookup_ngram: fields.integer("lookup_ngram", 1, 8)?,
             context_shift: None,
+            constraint: None,
         })
     }
 
@@ -159,6 +164,11 @@ impl ChatRequest {
         sampling.max_tokens = max_completion_tokens.or(sampling.max_tokens);
         sampling.top_logprobs = parse_logprobs(&mut fields)?;
         sampling.context_shift = fields.bool("context_shift")?;
+        sampling.constraint = Constraint::take(&mut fields)?;
+        if sampling.constraint.is_some() && !sampling.stop.is_empty() {
+            let message = "'stop' would end the answer before it has the form that is asked for.";
+            return Err(ApiError::invalid_value("stop", message));
+        }
         let n = fields.integer("n", 1, 4)?.unwrap_or(1);
         let stream = fields.bool("stream")?.unwrap_or(false);
         let include_usage = parse_stream_options(fields.take("stream_options"), stream)?;
@@ -179,6 +189,20 @@ impl ChatRequest {
             include_usage,
             adapters,
         })
+    }
+
+    /// The request, from a server whose engine has no grammars.
+    ///
+    /// # Errors
+    /// A 400 that names the field that asks for one.
+    pub fn without_constraint(self) -> Result<Self, ApiError> {
+        match &self.sampling.constraint {
+            None => Ok(self),
+            Some(constraint) => Err(ApiError::unsupported(
+                constraint.param(),
+                "Only the response format 'text' is supported by this server.",
+            )),
+        }
     }
 
     /// The sampling of answer `index`, with a seed: the client's, else `fallback_seed`.
@@ -282,13 +306,12 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
         value.as_array().is_some_and(Vec::is_empty)
             || value.as_object().is_some_and(serde_json::Map::is_empty)
     };
-    let is_text = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
     let is_text_only = |value: &Value| *value == serde_json::json!(["text"]);
     let is_no_tool = |value: &Value| matches!(value.as_str(), Some("none" | "auto"));
     let never = |_: &Value| false;
 
     type Neutral<'a> = &'a dyn Fn(&Value) -> bool;
-    let table: [(&str, Neutral<'_>, &str); 9] = [
+    let table: [(&str, Neutral<'_>, &str); 8] = [
         ("tools", &is_empty, "Tools are not supported."),
         (
             "tool_choice",
@@ -300,11 +323,6 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
             "function_call",
             &is_no_tool,
             "Functions are not supported; only 'none' and 'auto' are accepted.",
-        ),
-        (
-            "response_format",
-            &is_text,
-            "Only the response format 'text' is supported.",
         ),
         (
             "modalities",
@@ -392,7 +410,7 @@ mod tests {
     fn log_probabilities_and_bias() {
         let request = with(json!({"logprobs": true, "logit_bias": {"7": -100, "3": 1.5}})).unwrap();
         assert_eq!(request.sampling.top_logprobs, Some(0));
-        assert_eq!(request.sampling.logit_bias, [(3, 1.5), (7, -100.0)]);
+        assert_eq!(request.sampling.logit_bias, [(7, -100.0), (3, 1.5)]);
         let request = with(
             json!({"logprobs": true, "top_logprobs": 20, "context_shift": true, "draft_max": 8}),
         )
@@ -434,7 +452,6 @@ mod tests {
                 json!([{"type": "function", "function": {"name": "f"}}]),
             ),
             ("tool_choice", json!("required")),
-            ("response_format", json!({"type": "json_object"})),
             ("audio", json!({"voice": "alloy"})),
             ("modalities", json!(["text", "audio"])),
         ] {

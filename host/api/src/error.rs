@@ -214,6 +214,7 @@ impl ApiError {
         let message = message.into();
         match code {
             "invalid_request" => Self::new(400, INVALID, None, Some("invalid_value"), message),
+            "invalid_constraint" => Self::invalid_value("response_format", message),
             "context_overflow" => Self::context_length_exceeded(message),
             "template" => Self::new(
                 400,
@@ -310,6 +311,7 @@ mod tests {
     fn engine_codes_become_statuses() {
         let status = |code| ApiError::from_engine(code, "m").status;
         assert_eq!(status("invalid_request"), 400);
+        assert_eq!(status("invalid_constraint"), 400);
         assert_eq!(status("context_overflow"), 400);
         assert_eq!(status("out_of_memory"), 503);
         assert_eq!(status("invalid_model"), 503);

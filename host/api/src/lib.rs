@@ -10,6 +10,7 @@
 
 pub mod adapters;
 pub mod chat;
+pub mod constraint;
 mod content;
 pub mod embeddings;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod text;
 
 pub use adapters::{AdapterUse, LoadAdapter, LoraAdapter, LoraAdapterList, UnloadAdapter};
 pub use chat::{ChatRequest, Message, Sampling};
+pub use constraint::Constraint;
 pub use embeddings::{ChooseRequest, EmbeddingsRequest, LabelProbability, Prompt};
 pub use error::{ApiError, ErrorBody, ErrorObject};
 pub use models::{Model, ModelList};

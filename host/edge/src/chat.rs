@@ -23,7 +23,7 @@ pub async fn completions(
 ) -> Result<Response, ApiError> {
     let signal = request.inner().signal();
     let body = body::read(&mut request).await?;
-    let request = ChatRequest::parse(&body)?;
+    let request = ChatRequest::parse(&body)?.without_constraint()?;
     let chosen = adapters::choose(config, &request.model, &request.adapters)?;
     let loaded = load::model(env, config).await?;
     let mix = chosen.mix(env, config, &loaded).await?;

@@ -7,6 +7,7 @@ use meetara_engine::encoder::Encoder;
 use meetara_engine::generate::Session;
 use meetara_engine::model::{Adapter, AdapterPool, Model};
 use meetara_engine::nn::kv_cache::KvType;
+use meetara_engine::nn::memory;
 use meetara_engine::{Error, Result};
 use meetara_format::{Error as Parse, ErrorKind as ParseKind, Gguf};
 use serde::Serialize;
@@ -87,7 +88,11 @@ impl State {
             ));
             return 0;
         }
-        if buffer.try_reserve_exact(len).is_err() {
+        // Something must be left to say what is wrong with what the host writes.
+        let room = buffer.try_reserve_exact(len).is_ok()
+            && memory::assure(16 << 10, "what follows").is_ok();
+        if !room {
+            drop(buffer);
             self.fail(&Error::out_of_memory(format!(
                 "a buffer of {len} bytes does not fit the memory of the sandbox; raise its limit"
             )));
@@ -183,6 +188,8 @@ impl State {
         let bytes = self.take(ptr)?;
         self.check_empty()?;
         let model = Arc::new(Model::load(bytes)?);
+        // Part of the image that conversations spring from. A model without it fails when it is asked.
+        let _ = model.vocabulary();
         let config = model.config();
         let loaded = Loaded {
             name: &config.name,
@@ -296,6 +303,8 @@ impl State {
     /// The JSON in the buffer at `ptr`, which is taken back.
     fn request<T: DeserializeOwned>(&mut self, ptr: usize) -> Result<T> {
         let request = self.take(ptr)?;
+        // Its texts, and the lists they stand in while these grow.
+        memory::assure(3 * request.len() + (16 << 10), "the request")?;
         // serde_json's own message would quote the value it did not expect.
         serde_json::from_slice(&request).map_err(|e| {
             Error::invalid_request(format!(

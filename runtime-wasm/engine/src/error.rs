@@ -15,6 +15,8 @@ pub enum ErrorKind {
     UnsupportedModel,
     /// A parameter or an argument of a call is out of its range.
     InvalidRequest,
+    /// The schema or grammar that a reply is to follow cannot be used.
+    InvalidConstraint,
     /// The prompt does not fit the context.
     ContextOverflow,
     /// Memory that the model or the session needs could not be had.
@@ -33,6 +35,7 @@ impl ErrorKind {
             Self::InvalidModel => "invalid_model",
             Self::UnsupportedModel => "unsupported_model",
             Self::InvalidRequest => "invalid_request",
+            Self::InvalidConstraint => "invalid_constraint",
             Self::ContextOverflow => "context_overflow",
             Self::OutOfMemory => "out_of_memory",
             Self::Template => "template",

@@ -60,6 +60,9 @@ fn main() -> Result<()> {
     for (name, body) in REQUESTS {
         put("request", name, body.as_bytes())?;
     }
+    for (name, rule) in CONSTRAINTS {
+        put("constraint", name, rule.as_bytes())?;
+    }
     Ok(())
 }
 
@@ -249,6 +252,34 @@ const ENDLESS_TEMPLATES: [(&str, &[&str]); 7] = [
             "aaaaaaaaaaaaaaaa",
         ],
     ),
+];
+
+/// Schemas and grammars in use, and small ones that ask for much.
+const CONSTRAINTS: [(&str, &str); 9] = [
+    (
+        "object",
+        r#"s{"type":"object","properties":{"a":{"enum":["x","é"]},"b":{"type":"array","items":{"type":"integer","minimum":3},"maxItems":2}},"required":["b"],"additionalProperties":false}"#,
+    ),
+    (
+        "tree",
+        r##"s{"$ref":"#/$defs/n","$defs":{"n":{"type":"object","properties":{"c":{"type":"array","items":{"$ref":"#/$defs/n"}}},"required":["c"]}}}"##,
+    ),
+    (
+        "pattern",
+        r#"s{"type":"string","pattern":"^[A-Z]{2}-\\d{1,3}$","format":"date"}"#,
+    ),
+    (
+        "any_of",
+        r#"s{"anyOf":[{"const":1.5},{"type":["null","boolean"]}],"not":{}}"#,
+    ),
+    (
+        "ambiguous",
+        r#"s{"type":"string","pattern":"^(a*)*(a*)*(a*)*b$"}"#,
+    ),
+    ("itself", r##"s{"$ref":"#"}"##),
+    ("lark", "lstart: (\"yes\" | /n[o]+/) \".\"?\n%ignore / /"),
+    ("lark_nested", "lstart: \"a\" start \"b\" | \"c\""),
+    ("lark_repeated", "lstart: a~100\na: b~100\nb: \"x\"~100"),
 ];
 
 const REQUESTS: [(&str, &str); 9] = [

@@ -11,8 +11,10 @@
 //! | [`tokenizer`] | a vocabulary and texts, in the form of [`tokenizer`](mod@tokenizer) |
 //! | [`template`] | a chat template and messages, in the form of [`template`](mod@template) |
 //! | [`request`] | a JSON body of any route |
+//! | [`constraint`] | a JSON schema or a grammar, in the form of [`constraint`](mod@constraint) |
 
 pub mod adapter;
+pub mod constraint;
 pub mod gguf;
 pub mod request;
 pub mod template;
@@ -23,12 +25,13 @@ pub mod tokenizer;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("gguf", gguf::run),
     ("adapter", adapter::run),
     ("tokenizer", tokenizer::run),
     ("template", template::run),
     ("request", request::run),
+    ("constraint", constraint::run),
 ];
 
 /// Separates the parts of an input of several texts. No byte of UTF-8 has this value.

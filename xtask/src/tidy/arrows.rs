@@ -12,7 +12,7 @@ struct Ban {
     why: &'static str,
 }
 
-const BANS: [Ban; 10] = [
+const BANS: [Ban; 11] = [
     Ban {
         member: "meetara-format",
         never: &[
@@ -66,6 +66,11 @@ const BANS: [Ban; 10] = [
             "meetara-train",
         ],
         why: "the browser binding knows the engine only",
+    },
+    Ban {
+        member: "meetara-constraint",
+        never: &["meetara-", "wasm-bindgen", "js-sys", "web-sys", "tokio"],
+        why: "constraints know tokens by their bytes, and no model",
     },
     Ban {
         member: "meetara-gpu",

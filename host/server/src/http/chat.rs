@@ -127,7 +127,15 @@ async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
         logprobs: asked.sampling.top_logprobs.is_some(),
     };
     match next(&mut events).await {
-        Event::Failed(error) => Err(error.into()),
+        Event::Failed(mut error) => {
+            // The engine knows what is wrong with a rule, not which field it came in.
+            if let Some(constraint) = &asked.sampling.constraint
+                && error.error.param.as_deref() == Some("response_format")
+            {
+                error.error.param = Some(constraint.param().to_owned());
+            }
+            Err(error.into())
+        }
         Event::Started if asked.stream => Ok(streamed(head, events, shape)),
         _ => whole(head, events, shape).await,
     }

@@ -1,11 +1,12 @@
 //! Generation: the parameters of a request and the words of its reply.
 //!
 //! `session` runs the model, `sampler` chooses a token from logits and `stop`
-//! watches the text for the strings that end a reply. `lookup` guesses tokens,
-//! `shift` shortens a conversation, `choose` and `embed` ask the model without
+//! watches the text for the strings that end a reply. `constraint` holds it to a
+//! schema or a grammar, `lookup` guesses tokens, `shift` shortens a conversation, `choose` and `embed` ask the model without
 //! a reply.
 
 pub mod choose;
+mod constraint;
 pub mod elsewhere;
 pub mod embed;
 pub mod logprobs;
@@ -17,6 +18,7 @@ mod shift;
 pub mod stop;
 
 pub use choose::Choice;
+pub use constraint::Constraint;
 pub use elsewhere::Wanted;
 pub use embed::{Embedding, Pooling};
 pub use logprobs::{Logprobs, TOP_LOGPROBS_MAX, TokenLogprob};
@@ -87,6 +89,10 @@ pub struct GenerateParams {
     /// Chats only: when the context is full, drop the oldest turns after the system prompt and go on.
     #[cfg_attr(not(feature = "extras"), serde(skip))]
     pub context_shift: bool,
+    /// What the reply must be. Works with every other field but `stop`, and a reply that is cut off, by
+    /// `max_tokens` or a full context, is still brought to a valid end, as text.
+    #[cfg_attr(not(feature = "constrained"), serde(skip))]
+    pub constraint: Option<Constraint>,
 }
 
 impl Default for GenerateParams {
@@ -108,6 +114,7 @@ impl Default for GenerateParams {
             draft_max: 0,
             lookup_ngram: 3,
             context_shift: false,
+            constraint: None,
         }
     }
 }
@@ -162,6 +169,11 @@ impl GenerateParams {
             for &(_, bias) in &self.logit_bias {
                 within("logit_bias", bias, -LOGIT_BIAS_MAX, LOGIT_BIAS_MAX)?;
             }
+        }
+        if self.constraint.is_some() && !self.stop.is_empty() {
+            return Err(Error::invalid_request(
+                "stop would end a constrained reply before it is valid; leave one of the two out",
+            ));
         }
         if self.max_tokens == Some(0) {
             return Err(Error::invalid_request(

@@ -1,7 +1,7 @@
 //! From logits to a token.
 //!
 //! In this order, which is llama.cpp's:
-//! 0. `logit_bias` is added;
+//! 0. `logit_bias` is added, and tokens that a mask bars are left out;
 //! 1. penalties, over the last `repeat_last_n` accepted tokens: a logit above
 //!    0 is divided by `repeat_penalty`, another multiplied by it; then
 //!    `count * frequency_penalty + presence_penalty` is taken away;
@@ -29,12 +29,13 @@ use crate::kernels::math::exp;
 use super::{EXTRAS, GenerateParams};
 use crate::error::{Error, Result};
 use crate::heap;
+use crate::nn::memory;
 
 /// The largest window of the penalties: a longer `repeat_last_n` means this one.
 /// The counts are 16-bit numbers.
 pub const REPEAT_LAST_N_MAX: usize = u16::MAX as usize;
 
-/// Chooses tokens. Allocates in `new` and in the first `sample`, not later.
+/// Chooses tokens. Allocates in `new`, and for a bias or a mask in the first `sample`.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     temperature: f32,
@@ -55,11 +56,11 @@ pub struct Sampler {
     candidates: Vec<Candidate>,
     /// Ids and what is added to their logits.
     bias: Vec<(u32, f32)>,
-    /// The logits with the bias added: `[n_vocab]`, or empty without one.
+    /// The logits with bias and mask: `[n_vocab]`, or empty without either.
     biased: Vec<f32>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Candidate {
     logit: f32,
     id: u32,
@@ -95,6 +96,12 @@ impl Sampler {
         } else {
             0
         };
+        // Taken now, so that a refusal is an error before the reply begins.
+        let room = |wanted| {
+            let mut candidates = memory::zeroed(if wanted { n_vocab } else { 0 }, "candidates")?;
+            candidates.clear();
+            Ok::<_, Error>(candidates)
+        };
         Ok(Self {
             temperature: params.temperature,
             top_k: params.top_k as usize,
@@ -110,12 +117,8 @@ impl Sampler {
             window,
             rng: SplitMix64(params.seed),
             recent: VecDeque::with_capacity(window),
-            counts: if window > 0 {
-                vec![0; n_vocab]
-            } else {
-                Vec::new()
-            },
-            candidates: Vec::new(),
+            counts: memory::zeroed(if window > 0 { n_vocab } else { 0 }, "counts of tokens")?,
+            candidates: room(params.temperature != 0.0)?,
             bias: params.logit_bias.clone(),
             biased: Vec::new(),
         })
@@ -146,7 +149,16 @@ impl Sampler {
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) when a logit is NaN or plus infinity, naming its
     /// id, or when no token is left to choose.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        if !EXTRAS || self.bias.is_empty() {
+        self.sample_within(logits, None)
+    }
+
+    /// [`Self::sample`] among the tokens whose bit is set in `mask`, the lowest bit of a word first;
+    /// ids beyond its end are barred. `None` allows all.
+    ///
+    /// # Errors
+    /// Those of [`Self::sample`].
+    pub fn sample_within(&mut self, logits: &[f32], mask: Option<&[u32]>) -> Result<u32> {
+        if !EXTRAS || (self.bias.is_empty() && mask.is_none()) {
             return self.sample_biased(logits);
         }
         let mut biased = std::mem::take(&mut self.biased);
@@ -155,6 +167,17 @@ impl Sampler {
         for &(id, bias) in &self.bias {
             if let Some(logit) = biased.get_mut(id as usize) {
                 *logit = (*logit + bias).min(f32::MAX);
+            }
+        }
+        if let Some(mask) = mask {
+            for (word, logits) in biased.chunks_mut(32).enumerate() {
+                let bits = mask.get(word).copied().unwrap_or(0);
+                for (bit, logit) in logits.iter_mut().enumerate() {
+                    // A logit that is no number stays one, and is found.
+                    if bits >> bit & 1 == 0 && !logit.is_nan() {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
             }
         }
         let id = self.sample_biased(&biased);

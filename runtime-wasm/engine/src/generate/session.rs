@@ -41,6 +41,11 @@ pub const CONTEXT_DEFAULT: u32 = 4096;
 /// Columns whose logits [`Session::score`] computes together.
 const SCORE_COLUMNS: usize = 8;
 
+/// Memory that a step takes for texts and lists of its own, and a start, for each byte of its prompt too.
+const STEP_BYTES: usize = 8 << 10;
+const START_BYTES: usize = 48 << 10;
+const START_PER_BYTE: usize = 24;
+
 /// One conversation with a model.
 ///
 /// Buffers are allocated in [`Session::new`]; afterwards the KV cache alone
@@ -86,6 +91,10 @@ pub(super) struct Reply {
     pub(super) drafts: Drafts,
     /// The conversation, when it may be shortened.
     turns: Option<Turns>,
+    /// Bits of the tokens that may be chosen next; empty for all.
+    allowed: Vec<u32>,
+    #[cfg(feature = "constrained")]
+    constraint: Option<meetara_constraint::Constraint>,
 }
 
 impl Session {
@@ -224,6 +233,8 @@ impl Session {
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an empty list or a parameter
     /// out of its range, [`ErrorKind::Template`](crate::ErrorKind::Template).
     pub fn start_chat(&mut self, messages: &[Message], params: &GenerateParams) -> Result<Started> {
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        assure_start(bytes)?;
         let mut prompt = prompt::chat_tokens(&self.model, messages)?;
         if !EXTRAS || !params.context_shift {
             return self.start(prompt, params, None);
@@ -248,6 +259,7 @@ impl Session {
                 "context_shift drops turns of a chat, and a text has none; leave it out",
             ));
         }
+        assure_start(text.len())?;
         let prompt = prompt::text_tokens(self.model.tokenizer(), text)?;
         self.start(prompt, params, None)
     }
@@ -266,6 +278,8 @@ impl Session {
             sampler.accept(id);
         }
         let drafts = Drafts::new(params, self.logits.len())?;
+        #[cfg(feature = "constrained")]
+        let constraint = super::constraint::compile(&self.model, params)?;
         self.reuse(&prompt);
         let started = Started {
             prompt_tokens: prompt.len() as u32,
@@ -291,6 +305,9 @@ impl Session {
             top_logprobs: params.top_logprobs,
             drafts,
             turns,
+            allowed: Vec::new(),
+            #[cfg(feature = "constrained")]
+            constraint,
         });
         Ok(started)
     }
@@ -303,6 +320,7 @@ impl Session {
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) when the model's arithmetic gave NaN. After
     /// an error the reply is over.
     pub fn step(&mut self) -> Result<Step> {
+        memory::assure(STEP_BYTES, "a step")?;
         if let Some(wanted) = self.wanted() {
             let total = (wanted.context.len() + wanted.next.len()) as u32;
             if self.catch_up()? {
@@ -310,9 +328,7 @@ impl Session {
                 return Ok(Step::Prefill { done, total });
             }
         }
-        let mut reply = self.reply.take().ok_or_else(|| {
-            Error::invalid_request("no reply is in the making; call start_chat or start_text first")
-        })?;
+        let mut reply = self.reply.take().ok_or_else(no_reply)?;
         self.logprobs = None;
         let step = if self.tokens.len() < reply.prompt.len() {
             self.prefill(&reply)?
@@ -341,8 +357,12 @@ impl Session {
     }
 
     fn generate(&mut self, reply: &mut Reply) -> Result<Step> {
+        #[cfg(feature = "constrained")]
+        if reply.constraint.as_ref().is_some_and(|c| c.is_finished()) {
+            return Ok(reply.done(Finish::Stop));
+        }
         if reply.usage.completion_tokens >= reply.tokens_max {
-            return Ok(reply.done(Finish::Length));
+            return reply.cut();
         }
         if let Some(id) = reply.pending
             && !self.advance(reply, id)?
@@ -350,12 +370,21 @@ impl Session {
             return if self.shift(reply, id)? {
                 self.prefill(reply)
             } else {
-                Ok(reply.done(Finish::Length))
+                reply.cut()
             };
         }
         let logits = &self.logits[..self.sampled_len()];
         self.scratch.profile().begin();
-        let id = reply.sampler.sample(logits)?;
+        #[cfg(feature = "constrained")]
+        if let Some(constraint) = &mut reply.constraint {
+            let mask = constraint.mask().map_err(super::constraint::to_error)?;
+            reply.allowed.clear();
+            reply.allowed.extend_from_slice(mask);
+            self.scratch.profile().mark("mask");
+        }
+        let allowed = (EXTRAS && !reply.allowed.is_empty()).then_some(&reply.allowed[..]);
+        let id = reply.sampler.sample_within(logits, allowed)?;
+        reply.allowed.clear();
         self.scratch.profile().mark("sampling");
         let tokenizer = self.model.tokenizer();
         if tokenizer.is_end_of_generation(id) {
@@ -363,6 +392,10 @@ impl Session {
         }
         if EXTRAS && let Some(top) = reply.top_logprobs {
             self.logprobs = Some(logprobs::of(tokenizer, logits, id, top));
+        }
+        #[cfg(feature = "constrained")]
+        if let Some(constraint) = &mut reply.constraint {
+            constraint.accept(id).map_err(super::constraint::to_error)?;
         }
         reply.sampler.accept(id);
         reply.usage.completion_tokens += 1;
@@ -447,6 +480,19 @@ impl Session {
         (reply.start, reply.at, reply.pending) = (start, prompt.len(), None);
         reply.prompt = prompt;
         Ok(true)
+    }
+
+    /// Bars all tokens but those whose bit is set in `mask` (the lowest bit of a word first, ids beyond
+    /// its end are barred) when the next token is chosen, and only then: for hosts with a grammar of
+    /// their own. Needs the feature `extras`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when no reply is in the making.
+    pub fn allow(&mut self, mask: &[u32]) -> Result<()> {
+        let reply = self.reply.as_mut().ok_or_else(no_reply)?;
+        reply.allowed.clear();
+        reply.allowed.extend_from_slice(mask);
+        Ok(())
     }
 
     /// The log-probabilities of the token that the last [`Self::step`] chose, also of one that ended
@@ -672,7 +718,35 @@ impl Session {
     }
 }
 
+/// Has the memory free that a prompt of `bytes` takes until it is tokens: as text twice, then tokens and
+/// the tokenizer's queue.
+fn assure_start(bytes: usize) -> Result<()> {
+    let all = bytes.saturating_mul(START_PER_BYTE);
+    memory::assure(all.saturating_add(START_BYTES), "the prompt")
+}
+
+fn no_reply() -> Error {
+    Error::invalid_request("no reply is in the making; call start_chat or start_text first")
+}
+
 impl Reply {
+    /// The last step of a reply that comes to no end of its own. A constrained one gets the nearest.
+    fn cut(&mut self) -> Result<Step> {
+        #[cfg(feature = "constrained")]
+        if let Some(constraint) = &self.constraint {
+            let end = constraint.close().map_err(super::constraint::to_error)?;
+            // There are no stop strings beside a constraint, so nothing is held back.
+            let mut text = self.stream.push(&end).to_owned();
+            text.push_str(self.stream.finish());
+            return Ok(Step::Done {
+                finish: Finish::Length,
+                text,
+                usage: self.usage,
+            });
+        }
+        Ok(self.done(Finish::Length))
+    }
+
     /// The last step, with the text that was held back.
     fn done(&mut self, finish: Finish) -> Step {
         let (shown, stopped) = self.stop.push(self.stream.finish());

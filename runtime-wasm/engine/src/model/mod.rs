@@ -15,9 +15,15 @@ pub(crate) use llama::{Llama, Scratch};
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
+use crate::nn::memory;
 use crate::nn::rope::Rope;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
+
+/// What the tokenizer's tables take while they are made, as a multiple of the file's header, and what all
+/// else takes beside the weights.
+const TABLES_PER_HEADER: usize = 4;
+const LOAD_BYTES: usize = 64 << 10;
 
 /// Metadata arrays longer than this are dropped once the tokenizer has read them.
 const ARRAY_KEPT_MAX: usize = 64;
@@ -36,6 +42,9 @@ pub struct Model {
     tokenizer: Tokenizer,
     chat_template: Option<ChatTemplate>,
     kernels: Kernels,
+    /// Made when it is first asked for.
+    #[cfg(feature = "constrained")]
+    vocabulary: std::sync::OnceLock<Result<meetara_constraint::Vocabulary>>,
 }
 
 impl Model {
@@ -59,7 +68,10 @@ impl Model {
     pub fn load_with(mut bytes: Vec<u8>, kernels: Kernels) -> Result<Self> {
         let mut gguf = Gguf::parse(&bytes, bytes.len() as u64)?;
         let file_bytes = bytes.len();
+        let header_bytes = usize::try_from(gguf.data_start).unwrap_or(usize::MAX);
         drop_header(&mut gguf, &mut bytes);
+        let tables = header_bytes.saturating_mul(TABLES_PER_HEADER);
+        memory::assure(tables.saturating_add(LOAD_BYTES), "the model's tables")?;
         let (config, mut llama) = {
             let mut tensors = tensors::Tensors::new(&gguf, &bytes, &kernels);
             // Another architecture has other tensors: say that, not that ours are missing.
@@ -89,6 +101,8 @@ impl Model {
             tokenizer,
             chat_template,
             kernels,
+            #[cfg(feature = "constrained")]
+            vocabulary: std::sync::OnceLock::new(),
         })
     }
 
@@ -115,6 +129,20 @@ impl Model {
     #[must_use]
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat_template.as_ref()
+    }
+
+    /// The tokens as constraints need them. The first call takes a while: a host that copies what is
+    /// loaded should make it before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnsupportedModel`](crate::ErrorKind::UnsupportedModel) when no token ends a reply.
+    #[cfg(feature = "constrained")]
+    pub fn vocabulary(&self) -> Result<&meetara_constraint::Vocabulary> {
+        let made = self.vocabulary.get_or_init(|| {
+            let vocabulary = meetara_constraint::Vocabulary::read(&self.tokenizer.vocabulary());
+            vocabulary.map_err(|e| Error::unsupported_model(e.to_string()))
+        });
+        made.as_ref().map_err(Error::clone)
     }
 
     /// The kernels that the model runs on.

@@ -1,4 +1,8 @@
-//! Buffers whose size a file decides, so that a refusal is an error and no abort.
+//! Buffers whose size a file or a request decides, so that a refusal is an error and no abort.
+//!
+//! Large buffers are asked for one by one ([`zeroed`]). For the many small ones that a template, a
+//! tokenizer or a reply's text take, there is [`assure`]: WebAssembly's memory never shrinks, and its
+//! allocator keeps what was freed, so memory that could be had once for all of them is there for each.
 
 use crate::error::{Error, Result};
 
@@ -16,6 +20,26 @@ pub fn zeroed<T: Clone + Default>(len: usize, what: &str) -> Result<Vec<T>> {
     })?;
     buffer.resize(len, T::default());
     Ok(buffer)
+}
+
+/// Has `bytes` free for what comes next, where memory is scarce: in WebAssembly. Elsewhere nothing is done.
+///
+/// # Errors
+/// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) when the allocator refuses.
+pub fn assure(bytes: usize, what: &str) -> Result<()> {
+    if cfg!(not(target_family = "wasm")) {
+        return Ok(());
+    }
+    let mut room = Vec::<u8>::new();
+    let refused = room.try_reserve_exact(bytes).is_err();
+    // Else the compiler would see that nobody uses the room, and not ask for it.
+    std::hint::black_box(room.as_ptr());
+    if refused {
+        return Err(Error::out_of_memory(format!(
+            "{bytes} bytes for {what} could not be had; there is not enough memory"
+        )));
+    }
+    Ok(())
 }
 
 /// The product of `factors`.

@@ -202,6 +202,32 @@ impl Tokenizer {
         }
     }
 
+    /// All tokens as the crate `constraint` reads them: of each its length, a byte; its kind, a byte (0:
+    /// bytes of a reply, 1: a marker, 2: one that ends a reply); and what it stands for. Tokens of more
+    /// than 255 bytes stand for nothing.
+    #[must_use]
+    pub fn vocabulary(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(8 * self.len());
+        let mut token = Vec::new();
+        for id in 0..self.len() as u32 {
+            token.clear();
+            let kind = if self.is_end_of_generation(id) {
+                2
+            } else {
+                u8::from(self.vocab.kind(id) == Some(Kind::Control))
+            };
+            if kind == 0 {
+                self.append_bytes(id, &mut token);
+            } else {
+                token.extend_from_slice(self.vocab.text(id).as_bytes());
+            }
+            let len = u8::try_from(token.len()).unwrap_or(0);
+            all.extend_from_slice(&[len, kind]);
+            all.extend_from_slice(&token[..len.into()]);
+        }
+        all
+    }
+
     /// The text of `id` as the file writes it, for display; empty for an id that does not exist.
     /// In a byte-level BPE `Ġ` is a space, in SentencePiece `▁` is.
     #[must_use]
