@@ -23,6 +23,10 @@ pub use meetara_kernels as kernels;
 pub mod model;
 pub mod nn;
 pub mod profile;
+#[cfg(feature = "encoder")]
+pub mod reader;
+#[cfg(feature = "encoder")]
+pub mod safety;
 pub mod template;
 pub mod tokenizer;
 
