@@ -52,8 +52,10 @@ pub enum Product {
     Webgpu,
     /// The browser bundle with relaxed SIMD whose products several workers share
     Threads,
-    /// The browser bundle with SIMD that runs encoders, and no chat models
+    /// The browser bundle with relaxed SIMD that runs encoders, and no chat models
     Encoder,
+    /// The same with SIMD
+    EncoderSimd128,
     /// The module that the native host runs in wasmtime
     Component,
     /// The Cloudflare Worker
@@ -62,13 +64,14 @@ pub enum Product {
 
 impl Product {
     /// The builds of which a browser takes one; the page's build needs all of them.
-    pub const BROWSER: [Self; 6] = [
+    pub const BROWSER: [Self; 7] = [
         Self::Scalar,
         Self::Simd128,
         Self::Relaxed,
         Self::Webgpu,
         Self::Threads,
         Self::Encoder,
+        Self::EncoderSimd128,
     ];
     /// The builds that run on servers.
     const SERVERS: [Self; 2] = [Self::Component, Self::Edge];
@@ -86,8 +89,10 @@ pub enum Features {
     /// Relaxed SIMD and the cargo feature `threads`, over shared memory, with a standard library of
     /// its own.
     Threads,
-    /// SIMD and the cargo feature `encoder` alone, in a folder of its own as for `Webgpu`.
+    /// Relaxed SIMD and the cargo feature `encoder` alone, in a folder of its own as for `Webgpu`.
     Encoder,
+    /// The same with SIMD.
+    EncoderSimd128,
 }
 
 /// Builds the products asked for, all by default.
@@ -108,12 +113,18 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
         | Product::Relaxed
         | Product::Webgpu
         | Product::Encoder
+        | Product::EncoderSimd128
         | Product::Threads => {
             let (features, name, out_name) = match product {
                 Product::Scalar => (Features::Scalar, "scalar", "meetara_browser"),
                 Product::Simd128 => (Features::Simd128, "simd128", "meetara_browser"),
                 Product::Relaxed => (Features::Relaxed, "relaxed", "meetara_browser"),
                 Product::Encoder => (Features::Encoder, "encoder", "meetara_encoder"),
+                Product::EncoderSimd128 => (
+                    Features::EncoderSimd128,
+                    "encoder-simd128",
+                    "meetara_encoder",
+                ),
                 Product::Threads => (Features::Threads, "threads", "meetara_threads"),
                 _ => (Features::Webgpu, "webgpu", "meetara_webgpu"),
             };

@@ -3,7 +3,9 @@
 //   node chromium.mjs ENGINE FILE.gguf THREADS FOLDER
 //
 // ENGINE is `meetara`, with FOLDER the folder of its builds (pkg/dist), or `wllama`, with FOLDER the folder of that
-// npm package. The lines in and out are described in xtask/src/bench/runtime/contestant.rs.
+// npm package; with an encoder as FILE it is `encoder` (ours) or `onnxruntime` (the npm package onnxruntime-web, FILE
+// in its own format), which read each prompt and generate nothing. The lines in and out are described in
+// xtask/src/bench/runtime/contestant.rs.
 //
 // CPU seconds are those of the browser's renderer processes, all their threads together, as Linux counts them; where
 // there is no /proc they are the wall's seconds.
@@ -16,11 +18,11 @@ import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
 const [engine, model, threads, folder] = process.argv.slice(2);
-if (!folder) throw new Error("usage: chromium.mjs (meetara | wllama) FILE.gguf THREADS FOLDER");
+if (!folder) throw new Error("usage: chromium.mjs (meetara | wllama | encoder | onnxruntime) FILE THREADS FOLDER");
 const BROWSERS = ["/usr/bin/chromium", "/usr/bin/google-chrome", "/usr/bin/chromium-browser"];
 /** Builds of our engine, the fastest first. */
 const VARIANTS = ["relaxed", "simd128", "scalar"];
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
 
 /** Files of adapters by the addresses that they are served at. */
 let adapters = {};
@@ -112,8 +114,8 @@ try {
     }
     const total = { tokens: 0, wall_s: 0, cpu_s: 0 };
     for (let i = 0; total.wall_s < turn.wall_s_min || i === 0; i += 1) {
-      const prompt = turn.prompts[i % turn.prompts.length].text;
-      const run = await timed("run", { prompt, generate: turn.generate });
+      const { text, ids } = turn.prompts[i % turn.prompts.length];
+      const run = await timed("run", { prompt: text, ids, generate: turn.generate });
       for (const key of Object.keys(total)) total[key] += run[key];
       if (run.memory_bytes) total.memory_bytes = run.memory_bytes;
     }

@@ -1,5 +1,7 @@
 // The Worker of meetara.js: loads a model and runs turns, a token a call as `meetara` does it.
 
+import { answering } from "/bench/asking.js";
+
 const TOKENS_AT_ONCE_MAX = 4096;
 let memory;
 let glue;
@@ -75,10 +77,4 @@ function bufferOf(bytes) {
   return buffer;
 }
 
-onmessage = async ({ data: { job, argument } }) => {
-  try {
-    postMessage({ result: await jobs[job](argument) });
-  } catch (error) {
-    postMessage({ error: String(error?.stack ?? error) });
-  }
-};
+answering(jobs);

@@ -1,5 +1,7 @@
 // Our engine in a dedicated Worker, for chromium.mjs.
 
+import { asking } from "/bench/asking.js";
+
 /** The first of `variants` that this browser accepts. */
 async function pick(variants) {
   for (const variant of variants) {
@@ -11,12 +13,6 @@ async function pick(variants) {
 
 export async function create({ variants }) {
   const variant = await pick(variants);
-  const worker = new Worker("/bench/meetara-worker.js", { type: "module" });
-  const ask = (job, argument) =>
-    new Promise((done, failed) => {
-      worker.onmessage = ({ data }) => (data.error ? failed(new Error(data.error)) : done(data.result));
-      worker.onerror = (event) => failed(new Error(event.message || "the worker does not start"));
-      worker.postMessage({ job, argument });
-    });
+  const ask = asking("/bench/meetara-worker.js");
   return { load: () => ask("load", variant), run: (argument) => ask("run", argument), swap: (argument) => ask("swap", argument) };
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench [what]`: measures speed, beside a reference in the same run.
 
 mod adapters;
+mod encoder;
 mod host;
 mod runtime;
 mod train;
@@ -24,6 +25,8 @@ enum What {
     Runtime(runtime::Args),
     /// What it takes to put another adapter on, natively and in Chromium
     Adapters(adapters::Args),
+    /// The text model beside onnxruntime-web in Chromium: a text of 32 tokens
+    Encoder(encoder::Args),
     /// Conversations on a server: how fast they start, what each takes
     Host(host::Args),
     /// Training steps of ours and of PyTorch's, in turn
@@ -36,6 +39,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         None => runtime::run(project, &args.runtime),
         Some(What::Runtime(args)) => runtime::run(project, args),
         Some(What::Adapters(args)) => adapters::run(project, args),
+        Some(What::Encoder(args)) => encoder::run(project, args),
         Some(What::Host(args)) => host::run(project, args),
         Some(What::Train(args)) => train::run(project, args),
     }

@@ -17,6 +17,7 @@ impl Features {
             Self::Webgpu => "webgpu",
             Self::Threads => "threads",
             Self::Encoder => "encoder",
+            Self::EncoderSimd128 => "encoder-simd128",
         }
     }
 
@@ -24,8 +25,10 @@ impl Features {
     pub fn rustflags(self) -> &'static [&'static str] {
         match self {
             Self::Scalar => &[],
-            Self::Simd128 | Self::Encoder => &["-C", "target-feature=+simd128"],
-            Self::Relaxed | Self::Webgpu => &["-C", "target-feature=+simd128,+relaxed-simd"],
+            Self::Simd128 | Self::EncoderSimd128 => &["-C", "target-feature=+simd128"],
+            Self::Relaxed | Self::Webgpu | Self::Encoder => {
+                &["-C", "target-feature=+simd128,+relaxed-simd"]
+            }
             Self::Threads => &[
                 "-C",
                 "target-feature=+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
@@ -47,7 +50,7 @@ impl Features {
     pub fn cargo_features(self) -> &'static [&'static str] {
         match self {
             Self::Webgpu => &["--features", "meetara-browser/gpu"],
-            Self::Encoder => &[
+            Self::Encoder | Self::EncoderSimd128 => &[
                 "--no-default-features",
                 "--features",
                 "meetara-browser/encoder",

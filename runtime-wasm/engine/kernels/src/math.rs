@@ -50,9 +50,9 @@ pub(crate) const EXP_TAYLOR: [f32; 6] = [
 ];
 
 /// From here on, erf counts as 1.
-const ERF_HIGH: f32 = 4.0;
+pub(crate) const ERF_HIGH: f32 = 4.0;
 /// P of `erf`, from the highest power down.
-const ERF_P: [f32; 6] = [
+pub(crate) const ERF_P: [f32; 6] = [
     1.986_801_9e-6,
     2.845_654_7e-4,
     3.883_289e-3,
@@ -61,7 +61,7 @@ const ERF_P: [f32; 6] = [
     core::f32::consts::FRAC_2_SQRT_PI,
 ];
 /// Q of `erf`, from the highest power down.
-const ERF_Q: [f32; 6] = [
+pub(crate) const ERF_Q: [f32; 6] = [
     3.742_036e-5,
     1.185_559_6e-3,
     1.520_713_7e-2,

@@ -21,7 +21,7 @@ mod prompts;
 mod report;
 
 use super::adapters::{self, Place};
-use super::host;
+use super::{encoder, host};
 use crate::process::{cargo_command, command, run as run_command};
 use crate::project::Project;
 use crate::{models, size, tools, wasm};
@@ -151,6 +151,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
             let places: Vec<Place> = places.iter().filter_map(own).collect();
             adapters::measure(project, &places, bench.rounds, &mut report)?;
         }
+    }
+    if args.only.is_none() {
+        encoder::measure(project, bench.rounds, &mut report)?;
     }
     // Before the verdict, so that whoever reads the figures gets them in any case.
     if args.json {

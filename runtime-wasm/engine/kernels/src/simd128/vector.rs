@@ -6,7 +6,7 @@
 use core::arch::wasm32::*;
 
 use super::float::dot;
-use super::math::Exp;
+use super::math::{Erf, Exp};
 use super::reduce::to_array;
 use crate::{math, scalar};
 
@@ -174,11 +174,21 @@ pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     scalar::silu_mul(gate_rest, up_rest);
 }
 
-/// The compiler makes vectors of it.
+/// [`math::gelu`], four at a time. Of the compiler's own vectors of it browsers make three times the
+/// instructions: a minimum or maximum of floats takes six on x86, and every number is made anew.
 pub(super) fn gelu(x: &mut [f32]) {
+    let (x, rest) = x.as_chunks_mut::<4>();
+    let erf = Erf::new();
+    let (half, one) = (f32x4_splat(0.5), f32x4_splat(1.0));
     for x in x {
-        *x = math::gelu(*x);
+        let value = load(x);
+        let erf = erf.of(f32x4_mul(
+            value,
+            f32x4_splat(core::f32::consts::FRAC_1_SQRT_2),
+        ));
+        store(x, f32x4_mul(f32x4_mul(half, value), f32x4_add(one, erf)));
     }
+    scalar::gelu(rest);
 }
 
 /// Four floats as the bits of halves, nearest even; the sizes up to the largest half, NaN as 0.
