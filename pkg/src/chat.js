@@ -3,6 +3,7 @@
 
 import { Adapters } from "./adapters.js";
 import { abortError } from "./errors.js";
+import { Listener, piecesOf, textsToHear } from "./listener.js";
 import { orderOf, placeOf } from "./order.js";
 import { biasPairs, canonicalPrompt, freshSeed, readable, refuseUnsupported } from "./prompt.js";
 import { progressReporter } from "./progress.js";
@@ -26,25 +27,30 @@ export class ChatClient {
   #session;
   #line = Promise.resolve();
   #device;
+  #listening;
 
-  constructor(runtime, { session, device }) {
+  constructor(runtime, { session, device }, listening) {
     this.#runtime = runtime;
     this.#session = session;
     this.#device = device;
+    this.#listening = listening;
+    // Behind the model, which is there sooner.
+    listening?.hold.get().catch(() => {});
     /** The LoRA adapters of the model, and those that are on in requests that name none. */
     this.adapters = new Adapters(runtime);
     this.chat = { completions: { create: (body, options) => this.#create(body, options) } };
   }
 
-  /** Loads a model; takes the same `model`, `cache`, `sha256`, `device`, `adapterBytesMax`, `signal` and `monitor` as LanguageModel.create. */
+  /** Loads a model; takes the same `model`, `cache`, `sha256`, `device`, `adapterBytesMax`, `emotion`, `signal` and `monitor` as LanguageModel.create. */
   static async create(options = {}) {
     const { signal, monitor, contextMax, adapterBytesMax } = options;
     const request = { order: orderOf(options), ...placeOf(options), adapterBytesMax };
+    const listening = Listener.check(options.emotion);
     const progress = progressReporter(monitor);
     const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
     try {
       progress?.done();
-      return new ChatClient(runtime, await runtime.request("open", { contextMax }, { signal }));
+      return new ChatClient(runtime, await runtime.request("open", { contextMax }, { signal }), listening);
     } catch (error) {
       runtime.release();
       throw error;
@@ -58,20 +64,26 @@ export class ChatClient {
 
   /** Gives the model's memory back. */
   destroy() {
+    this.#listening?.hold.release();
     this.#runtime.release();
   }
 
   async #create(body, { signal } = {}) {
     const { messages, stream = false, stream_options: streamOptions } = body;
     const adapters = this.adapters.for(body.adapters);
-    const run = (onText, innerSignal) => this.#inTurn(() => this.#runtime.request(
-      "generate",
-      { session: this.#session, messages: chatMessages(messages), params: paramsOf(body), adapters },
-      { signal: innerSignal, onEvent: (event) => {
+    const run = (onText, innerSignal) => this.#inTurn(async () => {
+      const heard = await this.#hear(chatMessages(messages), innerSignal);
+      if (heard?.help) {
+        for (const piece of piecesOf(heard.help)) onText(piece);
+        return { finish: "stop", usage: NO_COST, meetara: heard.meetara };
+      }
+      const request = { session: this.#session, messages: chatMessages(messages), params: paramsOf(body), adapters };
+      const onEvent = (event) => {
         if (event.event === "device") this.#device = event.device;
         if (event.event === "text") onText(event.text, event.logprobs);
-      } },
-    ));
+      };
+      return { ...await this.#runtime.request("generate", request, { signal: innerSignal, onEvent }), meetara: heard?.meetara };
+    });
     chatMessages(messages);
     paramsOf(body);
     const head = {
@@ -82,7 +94,7 @@ export class ChatClient {
     if (stream) return chunks(head, run, signal, streamOptions?.include_usage === true);
     let content = "";
     const tokens = [];
-    const { finish, usage } = await run((text, found) => {
+    const { finish, usage, meetara } = await run((text, found) => {
       content += text;
       if (found) tokens.push(found);
     }, signal);
@@ -91,7 +103,18 @@ export class ChatClient {
       object: "chat.completion",
       choices: [{ index: 0, message: { role: "assistant", content }, logprobs: body.logprobs ? logprobsOf(tokens) : null, finish_reason: finish }],
       usage: usageOf(usage),
+      ...(meetara && { meetara }),
     };
+  }
+
+  /** What the text model makes of a conversation, if there is one; `help` takes the reply's place. */
+  async #hear(messages, signal = new AbortController().signal) {
+    if (!this.#listening) return null;
+    // Requests have nothing to do with one another.
+    const listener = new Listener(new EventTarget(), this.#listening);
+    const { help } = await listener.hear(textsToHear(messages), signal);
+    const { emotion, domain, safety } = listener;
+    return { help, meetara: { domain: domain?.name ?? null, domain_confidence: domain?.probability ?? null, emotion, safety } };
   }
 
   #inTurn(action) {
@@ -138,6 +161,9 @@ function randomHex() {
   return Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(16).padStart(8, "0")).join("");
 }
 
+/** Of a reply that no model made. */
+const NO_COST = { prompt_tokens: 0, completion_tokens: 0, cached_tokens: 0 };
+
 function usageOf({ prompt_tokens, completion_tokens, cached_tokens }) {
   return {
     prompt_tokens,
@@ -175,8 +201,8 @@ async function* chunks(head, run, signal, includeUsage) {
         wake = resolve;
       });
     }
-    const { finish, usage } = await whole;
-    yield chunk({}, finish);
+    const { finish, usage, meetara } = await whole;
+    yield { ...chunk({}, finish), ...(meetara && { meetara }) };
     if (includeUsage) yield { ...chunk({}), choices: [], usage: usageOf(usage) };
   } finally {
     left.abort(abortError());

@@ -56,12 +56,21 @@ const BUILDS = {
     glue: () => import("../dist/webgpu/meetara_webgpu.js"),
     wasm: new URL("../dist/webgpu/meetara_webgpu_bg.wasm", import.meta.url),
   },
-  // Encoders alone, with SIMD.
+  // Encoders alone, with relaxed SIMD and with SIMD.
   encoder: {
     glue: () => import("../dist/encoder/meetara_encoder.js"),
     wasm: new URL("../dist/encoder/meetara_encoder_bg.wasm", import.meta.url),
   },
+  "encoder-simd128": {
+    glue: () => import("../dist/encoder-simd128/meetara_encoder.js"),
+    wasm: new URL("../dist/encoder-simd128/meetara_encoder_bg.wasm", import.meta.url),
+  },
 };
+
+/** The build for encoders that this JavaScript engine accepts, the faster one first; none without SIMD. */
+export function pickEncoderVariant() {
+  return { relaxed: "encoder", simd128: "encoder-simd128" }[pickVariant()];
+}
 
 /** Whether this JavaScript engine accepts relaxed SIMD, as the builds for the GPU and with threads need it. */
 export function acceptsRelaxed() {
@@ -70,7 +79,7 @@ export function acceptsRelaxed() {
 
 /**
  * Loads one build of the engine; a second call gives the same instance.
- * @param {{ variant?: "relaxed" | "simd128" | "scalar" | "webgpu" | "encoder" }} [options] without `variant` the fastest of those
+ * @param {{ variant?: "relaxed" | "simd128" | "scalar" | "webgpu" | "encoder" | "encoder-simd128" }} [options] without `variant` the fastest of those
  *   for the CPU is taken
  */
 export async function loadEngine({ variant = pickVariant() } = {}) {
@@ -82,6 +91,10 @@ export async function loadEngine({ variant = pickVariant() } = {}) {
     variant,
     memory,
     ModelBuffer: glue.ModelBuffer,
+    /** Of the build for encoders only. */
+    help: glue.help,
+    help_regions: glue.help_regions,
+    follow_feelings: glue.follow_feelings,
     /** The bytes of `buffer` as they stand now; the view ends when the memory grows. */
     view: (buffer) => new Uint8Array(memory.buffer, buffer.ptr, buffer.len_bytes),
   };

@@ -7,6 +7,7 @@
 import { openFile } from "#platform";
 import { Adapters } from "./adapters.js";
 import { abortError, quotaExceeded } from "./errors.js";
+import { Listener, piecesOf, textsToHear } from "./listener.js";
 import { models } from "./models.js";
 import { orderOf, placeOf } from "./order.js";
 import { canonicalPrompt, directParams, freshSeed, readable, refuseUnsupported, samplingParams } from "./prompt.js";
@@ -29,6 +30,9 @@ export class LanguageModel extends EventTarget {
   #lastReply = null;
   #device;
   #adapters;
+  #listener;
+  /** So many messages of the history were read, if there is a reader. */
+  #heard;
 
   constructor(token, parts) {
     if (token !== PRIVATE) throw new TypeError("Use LanguageModel.create().");
@@ -45,6 +49,8 @@ export class LanguageModel extends EventTarget {
     this.#sampling = parts.sampling;
     this.#options = parts.options;
     this.#contextUsage = parts.contextUsage ?? 0;
+    this.#listener = parts.listener && new Listener(this, parts.listener);
+    this.#heard = parts.heard ?? 0;
   }
 
   /**
@@ -77,12 +83,15 @@ export class LanguageModel extends EventTarget {
     signal?.throwIfAborted();
     const sampling = samplingParams(options);
     const initial = initialPrompts.length ? canonicalPrompt(initialPrompts, false) : [];
+    const listener = Listener.check(options.emotion);
     const request = { order: orderOf(options), ...placeOf(options), adapterBytesMax };
     const progress = progressReporter(monitor);
     const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
     try {
       progress?.done();
-      const model = await LanguageModel.#open({ runtime, initial, history: [], sampling, options: { contextMax } }, signal);
+      const model = await LanguageModel.#open({ runtime, initial, history: [], sampling, listener, options: { contextMax } }, signal);
+      // Behind the model, which is there sooner.
+      model.#listener?.begin();
       signal?.addEventListener("abort", () => model.#end(signal.reason), { once: true });
       return model;
     } catch (error) {
@@ -145,6 +154,47 @@ export class LanguageModel extends EventTarget {
   /** The LoRA adapters of the model, and those that are on in this session. */
   get adapters() {
     return this.#adapters;
+  }
+
+  /** How the person feels, as far as it was read; null while that is off, or nothing was read. */
+  get emotion() {
+    return structuredClone(this.#listener?.emotion ?? null);
+  }
+
+  /** The feelings after each message that was read, the oldest first. */
+  get emotionTurns() {
+    return structuredClone(this.#listener?.emotionTurns ?? []);
+  }
+
+  /** Which domain the last message belongs to; null where nothing was read. */
+  get domain() {
+    return structuredClone(this.#listener?.domain ?? null);
+  }
+
+  /** What the gate says of the last message; null where there is no reader. */
+  get safety() {
+    const safety = this.#listener?.safety;
+    return safety ? { ...safety } : null;
+  }
+
+  /** Whether feelings are read. Set to false, what was read of them is forgotten. */
+  get readsEmotion() {
+    return this.#listener?.on ?? false;
+  }
+
+  set readsEmotion(on) {
+    if (!this.#listener) throw new TypeError("The session was created without emotion: { model }.");
+    this.#listener.on = on;
+  }
+
+  /** The region, such as "DE", whose help lines are named; null for none in particular. */
+  get region() {
+    return this.#listener?.region ?? null;
+  }
+
+  set region(region) {
+    if (!this.#listener) throw new TypeError("The session was created without emotion: { model }.");
+    this.#listener.region = region;
   }
 
   /** Memory that the engine holds for this model and all its sessions, in bytes. */
@@ -248,6 +298,7 @@ export class LanguageModel extends EventTarget {
     const both = this.#signals(signal);
     both.throwIfAborted();
     this.#runtime.retain();
+    const listener = this.#listener?.copy();
     try {
       return await LanguageModel.#open({
         runtime: this.#runtime,
@@ -257,8 +308,11 @@ export class LanguageModel extends EventTarget {
         options: this.#options,
         adapters: this.#adapters.active,
         contextUsage: this.#contextUsage,
+        listener,
+        heard: this.#heard,
       }, both);
     } catch (error) {
+      listener?.hold.release();
       this.#runtime.release();
       throw error;
     }
@@ -271,6 +325,8 @@ export class LanguageModel extends EventTarget {
       this.#history = [];
       this.#contextUsage = usage;
       this.#lastReply = null;
+      this.#heard = 0;
+      this.#listener?.forget();
     });
   }
 
@@ -282,6 +338,7 @@ export class LanguageModel extends EventTarget {
   #end(reason) {
     if (this.#destroyed.signal.aborted) return;
     this.#destroyed.abort(reason);
+    this.#listener?.release();
     this.#runtime.request("close", { session: this.#session }).catch(() => {}).finally(() => this.#runtime.release());
   }
 
@@ -327,51 +384,93 @@ export class LanguageModel extends EventTarget {
     const adapters = this.#adapters.for(options.adapters);
     return this.#inTurn(options.signal, async (signal) => {
       const history = [...this.#history, ...added];
-      const messages = [...this.#initial, ...history];
-      let text = "";
-      const logprobs = [];
-      const onEvent = (event) => {
-        if (event.event === "device") {
-          this.#device = event.device;
-          this.dispatchEvent(new Event("devicechange"));
-        }
-        if (event.event !== "text") return;
-        if (event.logprobs) logprobs.push({ ...readable(event.logprobs.token), top: event.logprobs.top.map(readable) });
-        text += event.text;
-        if (event.text) onText(event.text);
-      };
-      let reply;
+      const heard = await this.#listener?.hear(textsToHear(history.slice(this.#heard)), signal);
+      if (heard?.help) return this.#giveHelp(history, heard.help, onText);
       try {
-        const request = { session: this.#session, messages, params, adapters, profile: options.profile === true };
-        reply = await this.#runtime.request("generate", request, { signal, onEvent });
+        await this.#generate(history, { params, adapters, profile: options.profile === true }, onText, signal);
       } catch (error) {
-        if (error?.reason !== "context_overflow") throw error;
-        throw this.#overflow(await this.#measure(messages, true, signal));
+        heard?.undo();
+        throw error;
       }
-      const { finish, usage, firstTokenMs, decodeMs } = reply;
-      // The pair enters the conversation as a whole, or not at all.
-      this.#history = [...history, { role: "assistant", content: text }];
-      // The last token of a reply is not in the context yet, so the sum may be one more than fits.
-      this.#contextUsage = Math.min(usage.prompt_tokens + usage.completion_tokens, this.#contextWindow);
-      this.#lastReply = {
-        finish,
-        promptTokens: usage.prompt_tokens,
-        cachedTokens: usage.cached_tokens,
-        completionTokens: usage.completion_tokens,
-        firstTokenMs,
-        tokensPerSecond: usage.completion_tokens > 1 ? ((usage.completion_tokens - 1) * 1000) / decodeMs : null,
-        profile: reply.profile ?? null,
-        logprobs: params.top_logprobs === undefined ? null : logprobs,
-        draftedTokens: usage.drafted_tokens,
-        acceptedTokens: usage.accepted_tokens,
-        droppedMessages: usage.dropped_messages,
-      };
-      if (finish === "length" && this.#contextUsage >= this.#contextWindow) {
-        this.dispatchEvent(new Event("contextoverflow"));
-      }
+      if (heard) this.#heard = this.#history.length;
     });
   }
+
+  /** The fixed text in place of the model's reply. */
+  async #giveHelp(history, help, onText) {
+    for (const piece of piecesOf(help)) onText(piece);
+    this.#history = [...history, { role: "assistant", content: HELP_GIVEN }];
+    this.#heard = this.#history.length;
+    this.#lastReply = { ...NO_COST, safety: this.safety };
+    // Who needs help has it, whatever comes of this.
+    const usage = await this.#measure([...this.#initial, ...this.#history], false).catch(() => 0);
+    this.#contextUsage = Math.min(usage, this.#contextWindow);
+  }
+
+  async #generate(history, { params, adapters, profile }, onText, signal) {
+    const messages = [...this.#initial, ...history];
+    let text = "";
+    const logprobs = [];
+    const onEvent = (event) => {
+      if (event.event === "device") {
+        this.#device = event.device;
+        this.dispatchEvent(new Event("devicechange"));
+      }
+      if (event.event !== "text") return;
+      if (event.logprobs) logprobs.push({ ...readable(event.logprobs.token), top: event.logprobs.top.map(readable) });
+      text += event.text;
+      if (event.text) onText(event.text);
+    };
+    let reply;
+    try {
+      const request = { session: this.#session, messages, params, adapters, profile };
+      reply = await this.#runtime.request("generate", request, { signal, onEvent });
+    } catch (error) {
+      if (error?.reason !== "context_overflow") throw error;
+      throw this.#overflow(await this.#measure(messages, true, signal));
+    }
+    const { finish, usage, firstTokenMs, decodeMs } = reply;
+    // The pair enters the conversation as a whole, or not at all.
+    this.#history = [...history, { role: "assistant", content: text }];
+    // The last token of a reply is not in the context yet, so the sum may be one more than fits.
+    this.#contextUsage = Math.min(usage.prompt_tokens + usage.completion_tokens, this.#contextWindow);
+    this.#lastReply = {
+      finish,
+      promptTokens: usage.prompt_tokens,
+      cachedTokens: usage.cached_tokens,
+      completionTokens: usage.completion_tokens,
+      firstTokenMs,
+      tokensPerSecond: usage.completion_tokens > 1 ? ((usage.completion_tokens - 1) * 1000) / decodeMs : null,
+      profile: reply.profile ?? null,
+      logprobs: params.top_logprobs === undefined ? null : logprobs,
+      draftedTokens: usage.drafted_tokens,
+      acceptedTokens: usage.accepted_tokens,
+      droppedMessages: usage.dropped_messages,
+      safety: this.safety,
+    };
+    if (finish === "length" && this.#contextUsage >= this.#contextWindow) {
+      this.dispatchEvent(new Event("contextoverflow"));
+    }
+  }
 }
+
+/** What the model sees of a help text, which is longer than its context may be. */
+const HELP_GIVEN = "I have shown you people you can call right now. Please call one of them, and keep writing to me if it helps.";
+
+/** What a reply cost that no model made. */
+const NO_COST = {
+  finish: "stop",
+  promptTokens: 0,
+  cachedTokens: 0,
+  completionTokens: 0,
+  firstTokenMs: 0,
+  tokensPerSecond: null,
+  profile: null,
+  logprobs: null,
+  draftedTokens: 0,
+  acceptedTokens: 0,
+  droppedMessages: 0,
+};
 
 /** `promise`, or the signal's reason as soon as it aborts. */
 function rejectOnAbort(promise, signal) {

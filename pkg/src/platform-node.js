@@ -50,6 +50,11 @@ export function resolveModelUrl(model) {
   return /^(https?|file):/.test(text) ? text : pathToFileURL(text).href;
 }
 
+/** Who writes may be anywhere else than this machine. */
+export function personsRegion() {
+  return null;
+}
+
 /** Lets messages in: resolves in a new task. */
 export function turn() {
   return new Promise((resolve) => setImmediate(resolve));

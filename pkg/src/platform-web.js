@@ -59,6 +59,19 @@ export function resolveModelUrl(model) {
   return new URL(model, globalThis.location?.href).href;
 }
 
+/** Where the person may be, as an ISO 3166-1 code: the first language that names a region; null where none does. */
+export function personsRegion() {
+  for (const tag of navigator.languages ?? [navigator.language]) {
+    try {
+      const { region } = new Intl.Locale(tag);
+      if (region?.length === 2) return region;
+    } catch {
+      // Not a language tag.
+    }
+  }
+  return null;
+}
+
 const channel = new MessageChannel();
 const waiting = [];
 channel.port1.onmessage = () => waiting.shift()();

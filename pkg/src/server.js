@@ -1,7 +1,8 @@
 // The worker's side: holds the engine and one model, answers requests.
 //
 //   request   { id, op, ... }      op: load, open, close, measure, tokenize, generate, choose, embed, abort,
-//                                  adapter_load, adapter_unload, adapter_list, adapter_ready, encode
+//                                  adapter_load, adapter_unload, adapter_list, adapter_ready, encode,
+//                                  read, follow, help
 //   events    { id, event, ... }   event: progress, prefill, text, device
 //   answers   { id, result, memoryBytes } or { id, error, memoryBytes }
 //
@@ -14,7 +15,7 @@
 
 import { turn } from "#platform";
 import { AdapterShelf } from "./adapter-shelf.js";
-import { loadEngine, supportedVariants } from "./engine.js";
+import { loadEngine, pickEncoderVariant } from "./engine.js";
 import { abortError, failure, toWire } from "./errors.js";
 import { findAdapter } from "./gpu.js";
 import { loadModel } from "./source.js";
@@ -54,7 +55,8 @@ export function serve(post, listen) {
   let line = Promise.resolve();
 
   const ops = {
-    async load(id, { variant, order, device = "cpu", testing, adapterBytesMax, encoder = false }) {
+    async load(id, { variant, order, device = "cpu", testing, adapterBytesMax, as = "model" }) {
+      const encoder = as !== "model";
       if (device !== "cpu") gpu = await findAdapter(testing);
       mustBeFaster = device === "auto";
       if (gpu && !gpu.reason) {
@@ -67,8 +69,9 @@ export function serve(post, listen) {
         }
       }
       if (encoder) {
-        if (!supportedVariants().includes("simd128")) throw failure("unsupported_model", "Encoders need WebAssembly with SIMD, which this browser lacks. Use a newer one.");
-        engine = await loadEngine({ variant: "encoder" });
+        const build = pickEncoderVariant();
+        if (!build) throw failure("unsupported_model", "Encoders need WebAssembly with SIMD, which this browser lacks. Use a newer one.");
+        engine = await loadEngine({ variant: build });
       }
       // Begun before the model's size is known; nearly all models need no other.
       const usual = engine ? null : loadEngine({ variant: variant === "threads" ? undefined : variant });
@@ -82,14 +85,16 @@ export function serve(post, listen) {
         return engine;
       };
       const take = (buffer) => {
-        if (encoder) return buffer.into_encoder();
+        if (encoder) return as === "reader" ? buffer.into_reader() : buffer.into_encoder();
         return onGpu ? buffer.into_model_on_gpu(testing?.softwareAdapter === true) : buffer.into_model();
       };
       const store = order.key || order.stored ? await openStore() : null;
-      const loaded = await loadModel({ engineFor, store, take, progress: progressOf(id) }, order);
+      const kind = encoder ? "encoder" : "model";
+      const loaded = await loadModel({ engineFor, store, take, kind, progress: progressOf(id) }, order);
       model = loaded.model;
       if (!encoder) shelf = new AdapterShelf(engine, model, adapterBytesMax);
-      return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant };
+      const regions = as === "reader" ? engine.help_regions() : undefined;
+      return { info: model.info(), from: loaded.from, kept: loaded.kept, variant: engine.variant, regions };
     },
 
     async open(_id, { contextMax }) {
@@ -135,6 +140,16 @@ export function serve(post, listen) {
       reading.free();
       return { embedding, probabilities, tokens, tokensCut };
     }),
+
+    read: (id, { turns, emotion }) => inLine(async () => {
+      await startOf(id);
+      const reading = model.read(turns);
+      // What nobody asked for does not leave this worker.
+      return emotion ? reading : { ...reading, text: null };
+    }),
+
+    follow: (_id, { turns }) => engine.follow_feelings(turns),
+    help: (_id, { category, region }) => engine.help(category, region),
 
     // In a session of its own, as it would make this one forget its conversation.
     embed: (id, { text, last, contextMax, adapters }) => inLine(async () => {

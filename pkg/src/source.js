@@ -27,7 +27,7 @@ const MAGIC = "GGUF";
 
 /**
  * Loads a model.
- * @param {{ engineFor: (bytes: number | null) => Promise<any>, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void, kind?: "model" | "adapter" }} context
+ * @param {{ engineFor: (bytes: number | null) => Promise<any>, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void, kind?: "model" | "adapter" | "encoder" }} context
  *   `take` makes the model of a filled buffer; `kind` says what is loaded
  * @param {Order} order
  * @returns {Promise<{ model: any, from: "store" | "file" | "network" | "data", kept: boolean }>}

@@ -16,7 +16,7 @@ const DIRECTORY = "meetara-models";
 /** A file without a record is left alone for this long: another tab may be about to write its record. */
 const SWEEP_AFTER_MS = 10 * 60 * 1000;
 
-/** What a record is of: "model" or "adapter". (Records had no kind before there were adapters.) */
+/** What a record is of: "model", "adapter" or "encoder". (Records had no kind before there were adapters.) */
 export function kindOf(record) {
   return record.kind ?? "model";
 }

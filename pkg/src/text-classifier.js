@@ -23,7 +23,7 @@ export class TextClassifier {
     const { signal, monitor } = options;
     signal?.throwIfAborted();
     const progress = progressReporter(monitor);
-    const request = { order: orderOf(options), encoder: true };
+    const request = { order: orderOf(options), as: "encoder" };
     const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
     progress?.done();
     const classifier = new TextClassifier(PRIVATE, runtime);

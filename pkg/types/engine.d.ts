@@ -4,10 +4,10 @@
  * until `free()`.
  */
 
-import type { EncoderInfo, ModelInfo } from "./index.js";
+import type { EncoderInfo, Feelings, HelpText, ModelInfo, TextReading } from "./index.js";
 
-/** "encoder" has `ModelBuffer`, with `into_encoder` for `into_model`, and `Encoder` alone. "webgpu" has the classes of the others and some methods for the GPU, which only `meetara` itself uses. */
-export type Variant = "relaxed" | "simd128" | "scalar" | "webgpu" | "encoder";
+/** "encoder" (relaxed SIMD) and "encoder-simd128" have `ModelBuffer`, with `into_encoder` and `into_reader` for `into_model`, and no chat models. "webgpu" has the classes of the others and some methods for the GPU, which only `meetara` itself uses. */
+export type Variant = "relaxed" | "simd128" | "scalar" | "webgpu" | "encoder" | "encoder-simd128";
 
 export interface EngineMessage {
   role: string;
@@ -71,6 +71,7 @@ export declare class ModelBuffer {
   readonly len_bytes: number;
   into_model(): Model;
   into_encoder(): Encoder;
+  into_reader(): TextReader;
   free(): void;
 }
 
@@ -101,6 +102,13 @@ export declare class Model {
 export declare class Encoder {
   info(): EncoderInfo;
   encode(text: string): Reading;
+  free(): void;
+}
+
+export declare class TextReader {
+  info(): EncoderInfo;
+  /** Reads the last of somebody's messages, the oldest first. */
+  read(turns: string[]): TextReading;
   free(): void;
 }
 
@@ -151,6 +159,11 @@ export interface Engine {
   readonly variant: Variant;
   readonly memory: WebAssembly.Memory;
   readonly ModelBuffer: typeof ModelBuffer;
+  /** Of the builds for encoders alone: the help text of a category; null for none. */
+  readonly help?: (category: string, region?: string) => HelpText | null;
+  readonly help_regions?: () => string[];
+  /** Feelings after turns of eight numbers each: seven scores, NaN where it was not read, and words. */
+  readonly follow_feelings?: (turns: Float32Array) => Feelings;
   /** The buffer's bytes where they stand; the view ends when the memory grows. */
   view(buffer: ModelBuffer): Uint8Array;
 }
@@ -159,5 +172,7 @@ export interface Engine {
 export const VARIANTS: Variant[];
 /** The fastest build that this JavaScript engine accepts. */
 export function pickVariant(): Variant;
+/** The faster build for encoders that this JavaScript engine accepts; none without SIMD. */
+export function pickEncoderVariant(): Variant | undefined;
 /** Loads one build; a second call gives the same instance. */
 export function loadEngine(options?: { variant?: Variant }): Promise<Engine>;

@@ -173,8 +173,154 @@ export interface LanguageModelCreateOptions extends LoadOptions, ReplyOptions {
   /** 0 takes the likeliest token every time. */
   temperature?: number;
   topK?: number;
+  /** Ours: reads each message before it is answered. See `EmotionOptions`. */
+  emotion?: EmotionOptions;
   expectedInputs?: { type: "text"; languages?: string[] }[];
   expectedOutputs?: { type: "text"; languages?: string[] }[];
+}
+
+/**
+ * Ours: a text model that reads each message before it is answered (`models/emotion`). The session does not wait for
+ * it; the first prompt does, if it is still on its way.
+ *
+ * With it a gate stands before each reply: where somebody may need help at once, a fixed help text is the reply. The
+ * gate has no switch. `on` is about feelings alone.
+ */
+export interface EmotionOptions {
+  /** The text model, from all that `model` of a session takes. Either this or `reader`. */
+  model?: ModelSource;
+  /** A reader that several sessions share and that is yours to end, or a function that gives one when it is wanted. */
+  reader?: TextReader | Promise<TextReader> | (() => TextReader | Promise<TextReader>);
+  cache?: boolean | string;
+  name?: string;
+  sha256?: string;
+  monitor?: (monitor: CreateMonitor) => void;
+  /** Whether feelings are read. Default false: ask the person first. Change it with `readsEmotion`. */
+  on?: boolean;
+  /**
+   * Read them too in what belongs to business and education. Default false: in the EU it is prohibited to infer the
+   * emotions of people at work and in education (AI Act, Art. 5(1)(f)).
+   */
+  inAllDomains?: boolean;
+  /** A country's code, such as "DE", for the help text. Default: that of the browser's language; in Node null. */
+  region?: string | null;
+}
+
+/** Ours: the seven classes that English emotion models share. */
+export type EmotionName = "anger" | "disgust" | "fear" | "joy" | "neutral" | "sadness" | "surprise";
+
+/** Ours: how somebody feels over the turns of a conversation. */
+export interface Feelings {
+  /** null where none is likely enough to be named. */
+  primary_emotion: EmotionName | null;
+  /** Smoothed over the turns, together 1; null where the last turn could not be read, as in another language. */
+  emotion_scores: Record<EmotionName, number> | null;
+  /** How far from neutral, 0 to 1. */
+  intensity: number;
+  /** The likeliest class's score, 0 to 1. */
+  confidence: number;
+  /** "unknown": too few turns. */
+  trajectory: "unknown" | "steady" | "improving" | "worsening";
+  /** A second one beside the first, when both are there. */
+  mixed: EmotionName | null;
+  /** Whether a reply should first answer to the feeling. */
+  requires_empathy: boolean;
+  /** Whether none is named. */
+  abstained: boolean;
+}
+
+/** Ours: the feeling in one text. */
+export interface TextEmotion {
+  primary_emotion: EmotionName | null;
+  emotion_scores: Record<EmotionName, number> | null;
+  /** Those of GoEmotions' 28 feelings that are likely enough, the likeliest first. */
+  labels: { name: string; probability: number }[];
+  intensity: number;
+  confidence: number;
+  abstained: boolean;
+  /** Why none is named. */
+  reason: "empty" | "no_words" | "language_not_supported" | "unsure" | null;
+}
+
+/** Ours: which of the 62 domains a text belongs to. */
+export interface DomainReading {
+  /** The likeliest, or "out_of_scope"; null where the text could not be read. */
+  name: string | null;
+  probability: number;
+  /** At most three, the likeliest first. */
+  likely: { name: string; probability: number }[];
+  category: "healthcare" | "daily_life" | "business" | "education" | "creative" | "technology" | "specialized" | null;
+  empathy_level: "high" | "medium" | "low" | null;
+  /** What must be shown beside the reply, in healthcare, legal and financial matters. */
+  disclaimer: string | null;
+  /** Whether feelings may be read there without your own decision; see `EmotionOptions.inAllDomains`. */
+  emotion_default: boolean;
+  /** Whose experts should answer, weights that sum to 1; none: the model alone. */
+  route: { name: string; weight: number }[];
+}
+
+export type SafetyCategory = "mental_health" | "medical" | "abuse";
+
+/** Ours: whether somebody may need help at once. */
+export interface SafetyReading {
+  flagged: boolean;
+  /** The likeliest. */
+  category: SafetyCategory | "none";
+  /** Others that hold as well. */
+  also: SafetyCategory[];
+  by: "rules" | "classifier" | null;
+  /** The classifier's probabilities; null where it could not read the text. */
+  scores: Record<SafetyCategory, number> | null;
+  /** `flagged: false` means little: the text is not in English, or has no words. */
+  abstained: boolean;
+}
+
+/** Ours: what is said instead of a reply. */
+export interface HelpText {
+  text: string;
+  /** The country whose numbers it names; null: none in particular. */
+  region: string | null;
+  /** When these numbers were last looked at. */
+  checked: string | null;
+}
+
+/** Ours: what the gate says of the last message. */
+export interface SafetyState extends SafetyReading {
+  /** false: the message could not be read, and its reply was not held back. `error` says why. */
+  checked: boolean;
+  /** What was said, if it is flagged. */
+  help: HelpText | null;
+  error?: MeetaraError;
+}
+
+/** Ours: all that is read in a text, as `POST /v1/emotion/analyze` of the hosts gives it. */
+export interface TextReading {
+  text: TextEmotion;
+  domain: DomainReading;
+  safety: SafetyReading;
+  /** How much of it was read. The gate's rules read all of it. */
+  read: { characters: number; words: number; tokens: number; cut: boolean };
+}
+
+/** Ours: reads texts: feelings, domain, danger. It keeps nothing of what it read. Needs WebAssembly with SIMD. */
+export class TextReader {
+  private constructor();
+  static create(options: Omit<LoadOptions, "adapterBytesMax" | "contextMax" | "device" | "testing" | "variant">): Promise<TextReader>;
+  /** Reads a text; `before` are earlier messages of the same person, with which a short one is read together. */
+  read(text: string, options?: { before?: string[]; emotion?: true; signal?: AbortSignal }): Promise<TextReading>;
+  /** With `emotion: false` nothing is said of the feeling. */
+  read(text: string, options: { before?: string[]; emotion: boolean; signal?: AbortSignal }): Promise<Omit<TextReading, "text"> & { text: TextEmotion | null }>;
+  /** How somebody feels after the last of several readings of one conversation, the oldest first. */
+  follow(readings: Pick<TextReading, "text" | "read">[], options?: { signal?: AbortSignal }): Promise<Feelings>;
+  /** The help text of a category, for a country. */
+  help(category: SafetyCategory, options?: { region?: string | null; signal?: AbortSignal }): Promise<HelpText>;
+  /** Codes of the countries whose help lines are known. */
+  readonly regions: string[];
+  destroy(): void;
+  readonly info: EncoderInfo;
+  readonly source: Pick<LanguageModel["source"], "from" | "kept">;
+  /** Memory of the engine, in bytes. */
+  readonly memoryBytes: number;
 }
 
 export interface LanguageModelPromptOptions extends ReplyOptions {
@@ -237,6 +383,8 @@ export interface ReplyStats {
   acceptedTokens: number;
   /** Messages that were left out (`contextShift`). */
   droppedMessages: number;
+  /** What the gate said of the prompt; null without a reader. A flagged one has no tokens: the help text is the reply. */
+  safety: SafetyState | null;
 }
 
 /** Ours: where a session's tokens are computed. */
@@ -318,6 +466,24 @@ export class LanguageModel extends EventTarget {
    * with adapters, which run on the CPU, follows one from the GPU, or the other way round.
    */
   ondevicechange: ((event: Event) => void) | null;
+  /** Ours: how the person feels after the last message; null while that is off, or was not read. */
+  readonly emotion: Feelings | null;
+  /** Ours: the feelings after each message that was read, the oldest first; none while that is off. */
+  readonly emotionTurns: Feelings[];
+  /** Ours: which domain the last message belongs to; null without a reader. */
+  readonly domain: DomainReading | null;
+  /** Ours: what the gate says of the last message; null without a reader. */
+  readonly safety: SafetyState | null;
+  /** Ours: the one switch for feelings. Off forgets what was read of them. The gate stays. */
+  readsEmotion: boolean;
+  /** Ours: the country whose help lines are named. */
+  region: string | null;
+  /** Ours: fired with `detail` when a message was read, before its reply; null when it was switched off. */
+  onemotion: ((event: CustomEvent<Feelings | null>) => void) | null;
+  /** Ours: fired when a message was read. */
+  ondomain: ((event: CustomEvent<DomainReading>) => void) | null;
+  /** Ours: fired when a message is flagged, and when it could not be read or means little (`checked`, `abstained`). */
+  onsafety: ((event: CustomEvent<SafetyState>) => void) | null;
   /** Ours. */
   readonly info: ModelInfo;
   /** Ours: where the model came from, whether it is kept for next time, and the engine's build. */
@@ -384,7 +550,7 @@ export class TextClassifier {
   readonly memoryBytes: number;
 }
 
-/** A model, or an adapter, kept on this device. */
+/** A model, an adapter or an encoder, kept on this device. */
 export interface StoredModel {
   /** The absolute address that it was fetched from, or the key given as `cache`. */
   key: string;
@@ -396,9 +562,9 @@ export interface StoredModel {
 }
 
 export const models: {
-  /** All models, or all adapters, the newest first. */
-  list(options?: { kind?: "model" | "adapter" }): Promise<StoredModel[]>;
-  has(key: string, options?: { kind?: "model" | "adapter" }): Promise<boolean>;
+  /** All models, adapters or encoders (text models), the newest first. */
+  list(options?: { kind?: "model" | "adapter" | "encoder" }): Promise<StoredModel[]>;
+  has(key: string, options?: { kind?: "model" | "adapter" | "encoder" }): Promise<boolean>;
   delete(key: string): Promise<void>;
 };
 
@@ -450,6 +616,15 @@ export interface ChatUsage {
   prompt_tokens_details: { cached_tokens: number };
 }
 
+/** Ours: what the text model makes of the conversation. */
+export interface ChatReading {
+  domain: string | null;
+  domain_confidence: number | null;
+  /** null while that is off. */
+  emotion: Feelings | null;
+  safety: SafetyState | null;
+}
+
 export interface ChatCompletion {
   id: string;
   object: "chat.completion";
@@ -462,6 +637,8 @@ export interface ChatCompletion {
     finish_reason: "stop" | "length";
   }[];
   usage: ChatUsage;
+  /** Where the client was created with `emotion`. */
+  meetara?: ChatReading;
 }
 
 export interface ChatCompletionChunk {
@@ -476,11 +653,13 @@ export interface ChatCompletionChunk {
     finish_reason: "stop" | "length" | null;
   }[];
   usage?: ChatUsage;
+  /** In the chunk with the finish reason, where the client was created with `emotion`. */
+  meetara?: ChatReading;
 }
 
 export class ChatClient {
   private constructor();
-  static create(options: LoadOptions): Promise<ChatClient>;
+  static create(options: LoadOptions & { emotion?: EmotionOptions }): Promise<ChatClient>;
   readonly device: DeviceState;
   readonly adapters: Adapters;
   readonly chat: {

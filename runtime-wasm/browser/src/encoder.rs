@@ -73,23 +73,7 @@ impl Encoder {
     /// # Errors
     /// None in practice.
     pub fn info(&self) -> JsResult<JsValue> {
-        let config = self.inner.config();
-        let heads = self.inner.heads().iter().map(|head| HeadInfo {
-            name: &head.name,
-            labels: &head.labels,
-            several: head.activation == Activation::Sigmoid,
-            thresholds: head.thresholds.as_deref(),
-        });
-        let tensors = self.inner.gguf().tensors.iter();
-        to_value(&Info {
-            name: &config.name,
-            architecture: "bert",
-            file_bytes: self.inner.file_bytes(),
-            parameters: tensors.map(|t| t.dims.iter().product::<u64>()).sum(),
-            tokens_max: self.inner.tokens_max(),
-            width: config.n_embd,
-            heads: heads.collect(),
-        })
+        info(&self.inner)
     }
 
     /// Reads a text.
@@ -109,4 +93,25 @@ impl Encoder {
             tokens_cut: reading.tokens_cut,
         })
     }
+}
+
+/// What an encoder's file says of itself.
+pub(crate) fn info(encoder: &EngineEncoder) -> JsResult<JsValue> {
+    let config = encoder.config();
+    let heads = encoder.heads().iter().map(|head| HeadInfo {
+        name: &head.name,
+        labels: &head.labels,
+        several: head.activation == Activation::Sigmoid,
+        thresholds: head.thresholds.as_deref(),
+    });
+    let tensors = encoder.gguf().tensors.iter();
+    to_value(&Info {
+        name: &config.name,
+        architecture: "bert",
+        file_bytes: encoder.file_bytes(),
+        parameters: tensors.map(|t| t.dims.iter().product::<u64>()).sum(),
+        tokens_max: encoder.tokens_max(),
+        width: config.n_embd,
+        heads: heads.collect(),
+    })
 }

@@ -12,7 +12,7 @@
 //! here fetches, stores, waits or keeps time; that is done in `pkg/`.
 //!
 //! With the feature `encoder`, in a build of its own without `chat`, a file becomes an `Encoder` instead, by
-//! `into_encoder`; it reads a text a call.
+//! `into_encoder`, or a `TextReader`, by `into_reader`; they read a text a call.
 //!
 //! With the feature `gpu` each step of the way has a twin that uses the browser's
 //! GPU as well: `into_model_on_gpu`, `session_on_gpu`, `step_on_gpu`.
@@ -32,6 +32,8 @@ mod error;
 mod gpu;
 #[cfg(feature = "chat")]
 mod model;
+#[cfg(feature = "encoder")]
+mod reader;
 #[cfg(feature = "chat")]
 mod session;
 #[cfg(feature = "threads")]
@@ -42,5 +44,7 @@ pub use buffer::ModelBuffer;
 pub use encoder::{Encoder, Reading};
 #[cfg(feature = "chat")]
 pub use model::Model;
+#[cfg(feature = "encoder")]
+pub use reader::TextReader;
 #[cfg(feature = "chat")]
 pub use session::Session;

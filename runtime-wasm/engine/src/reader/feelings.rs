@@ -155,7 +155,9 @@ pub struct Feelings {
 }
 
 impl Feelings {
-    pub(super) fn abstained() -> Self {
+    /// Those of somebody who has said nothing that could be read.
+    #[must_use]
+    pub fn abstained() -> Self {
         Self {
             primary_emotion: None,
             emotion_scores: None,

@@ -105,6 +105,11 @@ pub fn help(category: Category, region: Option<&str>) -> Option<Help> {
     })
 }
 
+/// Codes of the countries whose lines are known.
+pub fn regions() -> impl Iterator<Item = &'static str> {
+    tables::REGIONS.iter().map(|region| region.code)
+}
+
 fn region_of(code: &str) -> Option<&'static tables::Region> {
     let country = code.rsplit(['-', '_']).next().unwrap_or(code).trim();
     let mut regions = tables::REGIONS.iter();

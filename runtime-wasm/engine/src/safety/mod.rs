@@ -10,7 +10,7 @@ mod rules;
 
 use serde::Serialize;
 
-pub use help::{Help, help};
+pub use help::{Help, help, regions};
 
 /// What may be the matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
