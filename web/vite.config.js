@@ -70,7 +70,7 @@ function serviceWorker() {
           else if (isBuild(item, "simd128")) simd.push(name);
           else if (isBuild(item, "scalar")) scalar.push(name);
           else if (isBuild(item, "webgpu", "meetara_webgpu") || /meetara_webgpu[^/]*\.js$/.test(name)) late.push(name);
-          else if (isBuild(item, "encoder", "meetara_encoder") || /meetara_encoder[^/]*\.js$/.test(name)) late.push(name);
+          else if (["encoder", "encoder-simd128"].some((build) => isBuild(item, build, "meetara_encoder")) || /meetara_encoder[^/]*\.js$/.test(name)) late.push(name);
           else if (isBuild(item, "threads", "meetara_threads") || /(meetara_threads|pool-worker)[^/]*\.js$/.test(name)) late.push(name);
           else if (name !== "index.html") files.push(name);
         }

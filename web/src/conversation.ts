@@ -8,6 +8,12 @@ export interface ReplyView {
   write(delta: string): void;
   /** The reply is complete: shows what it cost, or why it ended early, and a table below where there is one. */
   finish(note: string, table?: string): void;
+  /** From now on it is a fixed help text, not a model's reply: it looks different, and `below` stands under it. */
+  help(below: HTMLElement): void;
+  /** Another text in place of what is written. */
+  replace(text: string): void;
+  /** A line in small type under it. */
+  remark(text: string): void;
   /** Takes it from the page. */
   remove(): void;
   readonly text: string;
@@ -20,7 +26,7 @@ const welcome = byId("welcome", HTMLElement);
 /** How close to the end still counts as following the reply, in CSS pixels. */
 const FOLLOW_PX = 80;
 
-function following(): boolean {
+function nearEnd(): boolean {
   return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < FOLLOW_PX;
 }
 
@@ -54,8 +60,13 @@ export function addReply(): ReplyView {
   const body = make("p", "text");
   const text = document.createTextNode("");
   body.append(text, make("span", "caret"));
-  item.append(make("span", "hidden", "AI: "), body);
+  const speaker = make("span", "hidden", "AI: ");
+  // What stands under the reply, in this order.
+  const [aside, remarks] = [make("div"), make("div")];
+  item.append(speaker, body, aside, remarks);
   add(item);
+  let isHelp = false;
+  const following = () => !isHelp && nearEnd();
   return {
     write(delta) {
       const follow = following();
@@ -75,6 +86,24 @@ export function addReply(): ReplyView {
       foot.append(make("span", "note", note), copy);
       item.append(foot);
       if (table) item.append(make("pre", "profile", table));
+      if (follow) scrollToEnd();
+      else if (isHelp) item.scrollIntoView({ block: "start" });
+    },
+    help(below) {
+      // Whom to call stands at its beginning, which stays in view.
+      isHelp = true;
+      item.classList.add("help");
+      speaker.textContent = "Help: ";
+      item.prepend(make("strong", "help-title", "You may need a person now"));
+      aside.append(below);
+      item.scrollIntoView({ block: "start" });
+    },
+    replace(next) {
+      text.data = next;
+    },
+    remark(words) {
+      const follow = following();
+      remarks.append(make("p", "remark", words));
       if (follow) scrollToEnd();
     },
     remove() {

@@ -4,10 +4,14 @@ import type { LanguageModel } from "meetara";
 import { namesOn, setUpAdapters } from "./adapters.js";
 import { addDivider, addReply, addUserMessage, clearConversation, isEmpty, scrollToEnd } from "./conversation.js";
 import { announce, byId, makeButton } from "./dom.js";
+import { askOnce, feelingsAreOn, hideAsk, setUpFeelings, showFeeling } from "./feelings.js";
+import { showHelp, showUnchecked } from "./help.js";
 import { setUpModelsDialog } from "./models-dialog.js";
 import { clearNotice, showNotice } from "./notice.js";
 import { firstChoice, hideProgress, keyOf, nameOf, open, wantedDevice, type Choice } from "./opener.js";
 import { allowOwnScripts, keepPageOffline } from "./platform.js";
+import { onReader, readerInTime, readerMemoryBytes } from "./reader.js";
+import { currentRegion } from "./region.js";
 import { count, megabytes, milliseconds, openingError, perSecond, profileTable, replyError, sentence } from "./words.js";
 
 const SUGGESTIONS = [
@@ -46,6 +50,14 @@ setUpModelsDialog(
   () => session && sessionKey ? { key: sessionKey, parameters: session.info.parameters } : null,
   setUpAdapters(() => session && sessionKey ? { model: session, key: sessionKey } : null, adaptersChanged),
 );
+setUpFeelings(() => session, (region) => {
+  if (session) session.region = region;
+});
+onReader((state) => {
+  showMemory();
+  if (state !== "failed") showUnchecked(null);
+  else showUnchecked("The model that checks messages for emergencies could not be fetched.");
+});
 setUpComposer();
 void firstChoice().then(openModel);
 
@@ -59,7 +71,8 @@ async function openModel(choice: Choice): Promise<void> {
   update();
   try {
     // The old model stays until the new one is there, so a bad file loses nothing.
-    use(await open(choice, mine.signal), choice);
+    const emotion = { reader: readerInTime, on: feelingsAreOn(), region: currentRegion() };
+    use(await open(choice, emotion, mine.signal), choice);
   } catch (error) {
     if (mine.signal.aborted) return;
     // It was meant for the model that did not come, not for the one before.
@@ -98,6 +111,8 @@ function use(next: LanguageModel, choice: Choice): void {
   addDivider(`Now talking to ${name}. It has not seen what is above.`);
   if (waiting !== undefined) hold(waiting);
   announce(`${name} is ready.`);
+  showFeeling();
+  next.onemotion = () => session === next && showFeeling();
   next.ondevicechange = () => {
     if (session !== next) return;
     showDevice(next);
@@ -173,6 +188,12 @@ async function answer(text: string): Promise<void> {
     if (!input.value) input.value = text;
     resize();
   };
+  // The gate speaks before the first word of the reply.
+  model.onsafety = ({ detail }) => {
+    if (detail.flagged) showHelp(view, detail, model);
+    else if (!detail.checked) showUnchecked(`Your last message was not checked for emergencies. ${detail.error?.message ?? ""}`);
+    else view.remark("This message is not in English, or has no words, so it was hardly checked for emergencies. If you are in danger, call your local emergency number.");
+  };
   const began = performance.now();
   let first = 0;
   let last = 0;
@@ -192,9 +213,16 @@ async function answer(text: string): Promise<void> {
     const stats = model.lastReply;
     const rate = stats?.tokensPerSecond ?? speed();
     const table = stats?.profile ? profileTable(stats.profile) : undefined;
-    view.finish(noteOf(first - began, rate, stats?.completionTokens ?? pieces), table);
+    if (stats?.safety?.flagged) {
+      view.finish("A fixed text, not from the model");
+    } else {
+      if (model.domain?.disclaimer) view.remark(model.domain.disclaimer);
+      view.finish(noteOf(first - began, rate, stats?.completionTokens ?? pieces), table);
+    }
     showStats({ firstMs: first - began, rate });
+    showFeeling();
     announce("The reply is complete.");
+    if (current === chat) askOnce();
     if (stats?.finish === "length") contextFull(model);
   } catch (error) {
     if (reply.signal.aborted) {
@@ -236,8 +264,10 @@ async function newChat(): Promise<void> {
   clearNotice();
   held = null;
   clearConversation();
+  hideAsk();
   await session?.reset().catch(() => {});
   showStats();
+  showFeeling();
   update();
   input.focus();
 }
@@ -255,8 +285,13 @@ function showStats(last?: { firstMs: number; rate: number | null }): void {
   };
   set("stat-first", last ? milliseconds(last.firstMs) : "–");
   set("stat-speed", last?.rate && Number.isFinite(last.rate) ? perSecond(last.rate) : "–");
-  set("stat-memory", session ? megabytes(session.memoryBytes) : "–");
+  showMemory();
   set("stat-context", session ? `${count(session.contextUsage)} of ${count(session.contextWindow)}` : "–");
+}
+
+/** Of the engine, and of the one that reads messages. */
+function showMemory(): void {
+  byId("stat-memory", HTMLElement).textContent = session ? megabytes(session.memoryBytes + readerMemoryBytes()) : "–";
 }
 
 /** Shows where the model runs, and why not on the GPU if that was asked for. */

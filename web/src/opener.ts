@@ -1,6 +1,7 @@
 // Opening models: the shipped one, one kept on this device, a file, an address.
 
-import { LanguageModel, models, type StoredModel } from "meetara";
+import { LanguageModel, models, type EmotionOptions, type StoredModel } from "meetara";
+import { lastModel } from "./choices.js";
 import { byId } from "./dom.js";
 import { megabytes } from "./words.js";
 
@@ -14,32 +15,12 @@ export type Choice =
 export const SHIPPED_URL = new URL("/models/pocket/meetara-pocket-q4_k_m.gguf", location.href).href;
 export const SHIPPED_NAME = "MeeTARA Pocket";
 
-/** The key of the model that was open last. It is the only thing that the page itself remembers. */
-const LAST_KEY = "meetara.model";
-
 /** Small models repeat themselves; this holds them back a little. */
 const REPEAT_PENALTY = 1.1;
 
 const loading = byId("loading", HTMLDivElement);
 const loadingText = byId("loading-text", HTMLLabelElement);
 const loadingBar = byId("loading-bar", HTMLProgressElement);
-
-/** Storage that is blocked or absent remembers nothing, which is no fault. */
-function recall(): string | null {
-  try {
-    return localStorage.getItem(LAST_KEY);
-  } catch {
-    return null;
-  }
-}
-
-function remember(key: string): void {
-  try {
-    localStorage.setItem(LAST_KEY, key);
-  } catch {
-    // See recall.
-  }
-}
 
 /** What the page calls a choice in its sentences. */
 export function nameOf(choice: Choice): string {
@@ -71,7 +52,7 @@ export function keyOf(choice: Choice): string {
 
 /** The model to open at the start: the last one, if it is still there, else the shipped one. */
 export async function firstChoice(): Promise<Choice> {
-  const key = recall();
+  const key = lastModel.get();
   if (!key || key === SHIPPED_URL) return { kind: "shipped" };
   const kept = (await models.list().catch((): StoredModel[] => [])).find((model) => model.key === key);
   return kept ? { kind: "stored", key, name: kept.name } : { kind: "shipped" };
@@ -112,7 +93,7 @@ function deviceFor(choice: Choice): Device {
 }
 
 /** Loads a model and shows how far it is, until `hideProgress`. */
-export async function open(choice: Choice, signal: AbortSignal): Promise<LanguageModel> {
+export async function open(choice: Choice, emotion: EmotionOptions, signal: AbortSignal): Promise<LanguageModel> {
   const name = nameOf(choice);
   const source =
     choice.kind === "shipped" ? SHIPPED_URL
@@ -129,6 +110,7 @@ export async function open(choice: Choice, signal: AbortSignal): Promise<Languag
     name: choice.kind === "shipped" ? SHIPPED_NAME : undefined,
     repeatPenalty: REPEAT_PENALTY,
     device: deviceFor(choice),
+    emotion,
     monitor(monitor) {
       monitor.addEventListener("downloadprogress", (event) => {
         if (signal.aborted) return;
@@ -138,7 +120,7 @@ export async function open(choice: Choice, signal: AbortSignal): Promise<Languag
       });
     },
   });
-  remember(keyOf(choice));
+  lastModel.set(keyOf(choice));
   // A model that the user brought should outlast a shortage of room. (Some browsers ask first.)
   if (choice.kind === "file") void navigator.storage?.persist?.();
   return model;
