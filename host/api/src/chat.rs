@@ -10,6 +10,7 @@ use crate::constraint::Constraint;
 use crate::content::parse_messages;
 use crate::error::ApiError;
 use crate::fields::Fields;
+use crate::meetara::MeetaraOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -132,6 +133,8 @@ pub struct ChatRequest {
     pub include_usage: bool,
     /// LoRA adapters over the model, each with its scale. An extension.
     pub adapters: Vec<AdapterUse>,
+    /// Feelings, region and disclaimer. An extension.
+    pub meetara: MeetaraOptions,
 }
 
 /// Fields that say nothing about the answer's content, or only hint at it.
@@ -174,6 +177,7 @@ impl ChatRequest {
         let include_usage = parse_stream_options(fields.take("stream_options"), stream)?;
 
         let adapters = parse_adapters(fields.take("adapters"))?;
+        let meetara = MeetaraOptions::parse(fields.take("meetara"))?;
 
         refuse_unsupported(&mut fields)?;
         for name in IGNORED {
@@ -188,6 +192,7 @@ impl ChatRequest {
             stream,
             include_usage,
             adapters,
+            meetara,
         })
     }
 

@@ -15,6 +15,7 @@ mod content;
 pub mod embeddings;
 pub mod error;
 mod fields;
+pub mod meetara;
 pub mod models;
 pub mod reply;
 pub mod text;
@@ -24,6 +25,7 @@ pub use chat::{ChatRequest, Message, Sampling};
 pub use constraint::Constraint;
 pub use embeddings::{ChooseRequest, EmbeddingsRequest, LabelProbability, Prompt};
 pub use error::{ApiError, ErrorBody, ErrorObject};
+pub use meetara::{AnalyzeRequest, Meetara, MeetaraOptions, Routed, TurnsRead, turns_of};
 pub use models::{Model, ModelList};
 pub use reply::{
     ChatCompletion, Choice, ChoiceLogprobs, ChoiceMessage, FinishReason, Head, SSE_DONE,

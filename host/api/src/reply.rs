@@ -3,10 +3,13 @@
 //!
 //! A streamed answer is, per choice, one event with the role, events with text, one with the
 //! finish reason; then, if asked for, one with the token counts and no choice; then `[DONE]`.
+//! The first event has the field `meetara`, if there is one.
 //! All events of a reply share id and creation time. The events of a text have no role.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::meetara::Meetara;
 
 /// The event that ends every stream which did not fail.
 pub const SSE_DONE: &str = "data: [DONE]\n\n";
@@ -19,6 +22,9 @@ pub enum FinishReason {
     Stop,
     /// The token limit or the context's end was reached.
     Length,
+    /// The model was not asked: the answer is a help text.
+    #[serde(rename = "content_filter")]
+    ContentFilter,
 }
 
 /// Token counts of a request.
@@ -218,10 +224,13 @@ pub struct ChatCompletion {
     pub choices: Vec<Choice>,
     /// Token counts.
     pub usage: Usage,
+    /// What was read of the conversation. An extension.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub meetara: Option<Value>,
 }
 
 /// What all events, or the one body, of a reply have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Head {
     /// `chatcmpl-` and 32 hexadecimal digits.
     pub id: String,
@@ -235,6 +244,8 @@ pub struct Head {
     pub include_usage: bool,
     /// A text, not a chat.
     is_text: bool,
+    /// What was read of the conversation, for the one body or the first event.
+    meetara: Option<Value>,
 }
 
 impl Head {
@@ -253,7 +264,15 @@ impl Head {
             system_fingerprint: system_fingerprint.into(),
             include_usage,
             is_text: false,
+            meetara: None,
         }
+    }
+
+    /// With what was read of the conversation: a whole reply has it at its top, a stream in its first event.
+    #[must_use]
+    pub fn with_meetara(mut self, meetara: &Meetara) -> Self {
+        self.meetara = serde_json::to_value(meetara).ok();
+        self
     }
 
     /// The same for a reply of `/v1/completions`.
@@ -279,6 +298,9 @@ impl Head {
             .collect();
         let mut reply = self.event(json!(choices));
         reply["usage"] = json!(usage);
+        if let Some(meetara) = self.meetara {
+            reply["meetara"] = meetara;
+        }
         reply
     }
 
@@ -297,6 +319,7 @@ impl Head {
             system_fingerprint: self.system_fingerprint,
             choices,
             usage,
+            meetara: self.meetara,
         }
     }
 
@@ -306,7 +329,15 @@ impl Head {
             return String::new();
         }
         let delta = json!({"role": "assistant", "content": "", "refusal": null});
-        self.sse_choice(index, delta, None, None)
+        let choice =
+            json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null});
+        let mut event = self.event(json!([choice]));
+        if index == 0
+            && let Some(meetara) = &self.meetara
+        {
+            event["meetara"] = meetara.clone();
+        }
+        format!("data: {event}\n\n")
     }
 
     /// An event with a piece of text (complete UTF-8 characters) and, if asked for, the
