@@ -48,6 +48,23 @@ impl std::ops::AddAssign for Bits {
 /// not render a longer dialogue as a continuation of a shorter one, and the
 /// errors of [`Session::score`].
 pub fn assistant_bits(session: &mut Session, messages: &[Message]) -> Result<Bits> {
+    turn_bits(session, messages, |_| true)
+}
+
+/// Bits of the last message alone, which is the assistant's, given all that was said before.
+///
+/// # Errors
+/// Those of [`assistant_bits`].
+pub fn reply_bits(session: &mut Session, messages: &[Message]) -> Result<Bits> {
+    turn_bits(session, messages, |turn| turn + 1 == messages.len())
+}
+
+/// Bits of the assistant's turns that `counts`, by their index.
+fn turn_bits(
+    session: &mut Session,
+    messages: &[Message],
+    counts: impl Fn(usize) -> bool,
+) -> Result<Bits> {
     let model = session.model().clone();
     let template = model.chat_template().ok_or_else(|| {
         Error::template("the model has no chat template, so a chat cannot be scored")
@@ -84,8 +101,10 @@ pub fn assistant_bits(session: &mut Session, messages: &[Message]) -> Result<Bit
         append(tokenizer, &mut tokens, between, &hidden)?;
         counted.resize(tokens.len(), false);
         tokens.extend(tokenizer.encode(content, Special::Text)?);
-        counted.resize(tokens.len(), true);
-        bytes += content.len() as u64;
+        counted.resize(tokens.len(), counts(turn));
+        if counts(turn) {
+            bytes += content.len() as u64;
+        }
         done = before + whole;
     }
     let mut bits = score(session, &tokens, &counted)?;
