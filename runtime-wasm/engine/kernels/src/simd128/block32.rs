@@ -139,6 +139,64 @@ block!(Q4_1, q4_1, min: Some(16), offset: 0, fifth bits: None, nibbles: 32);
 block!(Q5_0, q5_0, min: None, offset: 16, fifth bits: Some(16), nibbles: 48);
 block!(Q5_1, q5_1, min: Some(16), offset: 0, fifth bits: Some(32), nibbles: 64);
 
+#[cfg(all(target_feature = "relaxed-simd", feature = "unpack"))]
+impl super::woven::Unpack<Q8<'_>> for Q5_0 {
+    /// Of each four columns the first half's, then the second half's.
+    type Weights = [[v128; 2]; 4];
+    const EMPTY: Self::Weights = [[i32x4(0, 0, 0, 0); 2]; 4];
+
+    #[inline]
+    unsafe fn unpack(w: *const u8, first: usize) -> Self::Weights {
+        let (nibble, fifth) = (u8x16_splat(15), u8x16_splat(16));
+        let mut weights = Self::EMPTY;
+        // SAFETY: the offsets are those of the layout, inside what the caller promises.
+        unsafe {
+            let mut bits = v128_load(w.add(16 + 16 * first).cast());
+            for (t, [low, upper]) in weights.iter_mut().enumerate() {
+                let packed = v128_load(w.add(48 + 32 * t + 16 * first).cast());
+                *low = v128_or(
+                    v128_and(packed, nibble),
+                    v128_and(u16x8_shl(bits, 4), fifth),
+                );
+                *upper = v128_or(
+                    v128_and(u16x8_shr(packed, 4), nibble),
+                    v128_and(u16x8_shl(bits, 3), fifth),
+                );
+                bits = u16x8_shr(bits, 2);
+            }
+        }
+        weights
+    }
+
+    #[inline]
+    unsafe fn add_unpacked<const C: usize>(
+        weights: &Self::Weights,
+        w: *const u8,
+        first: usize,
+        x: &Prepared<'_, C>,
+        at: usize,
+        sums: [i32; C],
+        scales: [f32; C],
+        y: &mut [[v128; 1]; C],
+    ) {
+        let zero = [i16x8_splat(0); C];
+        let (mut lows, mut highs) = (zero, zero);
+        // SAFETY: the caller's promise; t < 4.
+        unsafe {
+            for (t, [low, upper]) in weights.iter().enumerate() {
+                keep_loop(t);
+                for c in 0..C {
+                    lows[c] = add_products(lows[c], *low, x.four(c, at + 4 * t));
+                    highs[c] = add_products(highs[c], *upper, x.four(c, at + 16 + 4 * t));
+                }
+            }
+            let dots =
+                core::array::from_fn(|c| [i32x4_add(add_pairs(lows[c]), add_pairs(highs[c]))]);
+            add_scaled((w.add(8 * first), None), 16, dots, sums, scales, y);
+        }
+    }
+}
+
 impl Block<Q8<'_>> for Q8_0 {
     const BYTES: usize = block::q8_0::BLOCK_BYTES;
 

@@ -51,7 +51,7 @@ products! {
     matvec_q4_1_q8 = matvec::<block32::Q4_1>(Q8);
     matmul_q4_1_q8 = matmul::<block32::Q4_1>(Q8);
     matvec_q5_0_q8 = matvec::<block32::Q5_0>(Q8);
-    matmul_q5_0_q8 = matmul::<block32::Q5_0>(Q8);
+    matmul_q5_0_q8 = matmul_unpacked::<block32::Q5_0>(Q8);
     matvec_q5_1_q8 = matvec::<block32::Q5_1>(Q8);
     matmul_q5_1_q8 = matmul::<block32::Q5_1>(Q8);
     matvec_q8_0_q8 = matvec::<block32::Q8_0>(Q8);

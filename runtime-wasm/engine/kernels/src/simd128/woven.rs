@@ -188,3 +188,138 @@ pub(super) fn matmul<B: Block<A>, A: Activations>(weights: Weights<'_>, x: A, ou
         column += 1;
     }
 }
+
+/// The most blocks of a row that are unpacked at once: 6 kB of the stack.
+#[cfg(all(target_feature = "relaxed-simd", feature = "unpack"))]
+const UNPACKED_MAX: usize = 48;
+
+/// A type whose weights are worth unpacking once for all columns.
+#[cfg(all(target_feature = "relaxed-simd", feature = "unpack"))]
+pub(super) trait Unpack<A: Activations>: Block<A> {
+    /// The weights of a block of four rows, ready for products.
+    type Weights: Copy;
+    /// Before anything was unpacked.
+    const EMPTY: Self::Weights;
+
+    /// Those of vector `first` of a group's two.
+    ///
+    /// # Safety
+    /// `8 * BYTES` bytes can be read at `w`; `first` is at most 1.
+    unsafe fn unpack(w: *const u8, first: usize) -> Self::Weights;
+
+    /// [`Block::add`] with weights that [`Self::unpack`] gave: the same sums in the same order.
+    ///
+    /// # Safety
+    /// See there.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of `Block::add`, and the weights"
+    )]
+    unsafe fn add_unpacked<const C: usize>(
+        weights: &Self::Weights,
+        w: *const u8,
+        first: usize,
+        x: &Prepared<'_, C>,
+        at: usize,
+        sums: [A::Sums; C],
+        scales: [f32; C],
+        y: &mut [[v128; 1]; C],
+    );
+}
+
+/// [`matmul`], for many columns: four rows are unpacked, and meet all columns.
+#[cfg(all(target_feature = "relaxed-simd", feature = "unpack"))]
+pub(super) fn matmul_unpacked<B: Unpack<A>, A: Activations>(
+    weights: Weights<'_>,
+    x: A,
+    out: &mut [f32],
+) {
+    let len = x.check();
+    let n = x.columns();
+    let blocks = len / A::LEN;
+    if n < 2 * COLUMNS || blocks > UNPACKED_MAX {
+        return matmul::<B, A>(weights, x, out);
+    }
+    let rows = weights.check(B::BYTES, blocks, n, out);
+    let group_bytes = blocks * GROUP * B::BYTES;
+    let mut unpacked = [B::EMPTY; UNPACKED_MAX];
+    let unpacked = &mut unpacked[..blocks];
+    for group in 0..rows.div_ceil(GROUP) {
+        let bytes = weights.group(group, group_bytes).as_ptr();
+        for first in 0..GROUP / LANES {
+            for (block, unpacked) in unpacked.iter_mut().enumerate() {
+                // SAFETY: `check` found `blocks` blocks in every group.
+                *unpacked = unsafe { B::unpack(bytes.add(block * GROUP * B::BYTES), first) };
+            }
+            let place = Place {
+                bytes,
+                first,
+                row: group * GROUP + first * LANES,
+                rows,
+            };
+            let mut column = 0;
+            while n - column >= COLUMNS {
+                place.meet::<B, A, COLUMNS>(unpacked, x, column, len, out);
+                column += COLUMNS;
+            }
+            while column < n {
+                place.meet::<B, A, 1>(unpacked, x, column, len, out);
+                column += 1;
+            }
+        }
+    }
+}
+
+/// Four rows of a product.
+#[cfg(all(target_feature = "relaxed-simd", feature = "unpack"))]
+struct Place {
+    /// Their group.
+    bytes: *const u8,
+    /// Which vector of it they are.
+    first: usize,
+    row: usize,
+    rows: usize,
+}
+
+#[cfg(all(target_feature = "relaxed-simd", feature = "unpack"))]
+impl Place {
+    /// C columns from `column` on.
+    #[inline]
+    fn meet<B: Unpack<A>, A: Activations, const C: usize>(
+        &self,
+        unpacked: &[B::Weights],
+        x: A,
+        column: usize,
+        len: usize,
+        out: &mut [f32],
+    ) {
+        let mut prepared = Prepared::<C>::new();
+        for c in 0..C {
+            prepared.fill(c, &x.quants()[(column + c) * len..][..len]);
+        }
+        let mut y = [[f32x4_splat(0.0)]; C];
+        for (block, weights) in unpacked.iter().enumerate() {
+            // SAFETY: `check` found so many blocks in every group and every vector.
+            unsafe {
+                let sums = core::array::from_fn(|c| x.sums(column + c, block));
+                let scales = core::array::from_fn(|c| x.scale(column + c, block));
+                let w = self.bytes.add(block * GROUP * B::BYTES);
+                let at = block * A::LEN;
+                B::add_unpacked(weights, w, self.first, &prepared, at, sums, scales, &mut y);
+            }
+        }
+        for (c, [y]) in y.into_iter().enumerate() {
+            store(out, self.rows, column + c, self.row, y);
+        }
+    }
+}
+
+/// [`matmul`], where unpacking once for all columns is left out.
+#[cfg(not(all(target_feature = "relaxed-simd", feature = "unpack")))]
+pub(super) fn matmul_unpacked<B: Block<A>, A: Activations>(
+    weights: Weights<'_>,
+    x: A,
+    out: &mut [f32],
+) {
+    matmul::<B, A>(weights, x, out);
+}
