@@ -72,12 +72,13 @@ export class ChatClient {
     const { messages, stream = false, stream_options: streamOptions } = body;
     const adapters = this.adapters.for(body.adapters);
     const run = (onText, innerSignal) => this.#inTurn(async () => {
-      const heard = await this.#hear(chatMessages(messages), innerSignal);
+      const asked = chatMessages(messages);
+      const heard = await this.#hear(asked, innerSignal);
       if (heard?.help) {
         for (const piece of piecesOf(heard.help)) onText(piece);
         return { finish: "stop", usage: NO_COST, meetara: heard.meetara };
       }
-      const request = { session: this.#session, messages: chatMessages(messages), params: paramsOf(body), adapters };
+      const request = { session: this.#session, messages: heard?.messages ?? asked, params: paramsOf(body), adapters };
       const onEvent = (event) => {
         if (event.event === "device") this.#device = event.device;
         if (event.event === "text") onText(event.text, event.logprobs);
@@ -114,7 +115,7 @@ export class ChatClient {
     const listener = new Listener(new EventTarget(), this.#listening);
     const { help } = await listener.hear(textsToHear(messages), signal);
     const { emotion, domain, safety } = listener;
-    return { help, meetara: { domain: domain?.name ?? null, domain_confidence: domain?.probability ?? null, emotion, safety } };
+    return { help, messages: listener.told(messages), meetara: { domain: domain?.name ?? null, domain_confidence: domain?.probability ?? null, emotion, safety } };
   }
 
   #inTurn(action) {

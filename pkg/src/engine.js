@@ -95,6 +95,7 @@ export async function loadEngine({ variant = pickVariant() } = {}) {
     help: glue.help,
     help_regions: glue.help_regions,
     follow_feelings: glue.follow_feelings,
+    feelings_line: glue.feelings_line,
     /** The bytes of `buffer` as they stand now; the view ends when the memory grows. */
     view: (buffer) => new Uint8Array(memory.buffer, buffer.ptr, buffer.len_bytes),
   };

@@ -408,7 +408,8 @@ export class LanguageModel extends EventTarget {
   }
 
   async #generate(history, { params, adapters, profile }, onText, signal) {
-    const messages = [...this.#initial, ...history];
+    const all = [...this.#initial, ...history];
+    const messages = this.#listener?.told(all) ?? all;
     let text = "";
     const logprobs = [];
     const onEvent = (event) => {

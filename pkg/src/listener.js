@@ -74,31 +74,34 @@ function holdOf({ model, reader, cache, name, sha256, monitor }) {
 }
 
 /** What is known of a conversation. Replaced as a whole, so that a clone or a step back is a copy of the reference. */
-const NOTHING = { turns: [], before: [], emotion: null, domain: null, safety: null };
+const NOTHING = { turns: [], before: [], emotion: null, line: null, domain: null, safety: null };
 
 export class Listener {
   #target;
   #hold;
   #on;
   #inAllDomains;
+  #tellsModel;
   #region;
   #known;
 
   /** What `emotion`, the option of `create`, asks for; undefined without it. Throws for what makes no sense. */
   static check(options) {
     if (options === undefined) return undefined;
-    const { on = false, inAllDomains = false, region = personsRegion() } = options ?? {};
+    const { on = false, inAllDomains = false, tellModel = false, region = personsRegion() } = options ?? {};
     const hold = holdOf(options ?? {});
-    return { hold, on: on === true, inAllDomains: inAllDomains === true, region: countryOf(region), known: NOTHING };
+    const settings = { on: on === true, inAllDomains: inAllDomains === true, tellsModel: tellModel === true };
+    return { hold, ...settings, region: countryOf(region), known: NOTHING };
   }
 
   /** @param {EventTarget} target where events are fired */
-  constructor(target, { hold, on, inAllDomains, region, known }) {
+  constructor(target, { hold, on, inAllDomains, tellsModel, region, known }) {
     for (const type of ["emotion", "domain", "safety"]) withHandlerProperty(target, type);
     this.#target = target;
     this.#hold = hold;
     this.#on = on;
     this.#inAllDomains = inAllDomains;
+    this.#tellsModel = tellsModel;
     this.#region = region;
     this.#known = known;
   }
@@ -110,11 +113,21 @@ export class Listener {
 
   /** What a clone of the session begins with. */
   copy() {
-    return { hold: this.#hold.retain(), on: this.#on, inAllDomains: this.#inAllDomains, region: this.#region, known: this.#known };
+    const settings = { on: this.#on, inAllDomains: this.#inAllDomains, tellsModel: this.#tellsModel, region: this.#region };
+    return { hold: this.#hold.retain(), ...settings, known: this.#known };
   }
 
   release() {
     this.#hold.release();
+  }
+
+  /** The messages for the model: where that is asked for, the system message ends in a line on how the person feels. */
+  told(messages) {
+    const { line } = this.#known;
+    if (!this.#tellsModel || !line) return messages;
+    const [first, ...rest] = messages;
+    if (first?.role !== "system") return [{ role: "system", content: line }, ...messages];
+    return [{ ...first, content: `${first.content}\n\n${line}` }, ...rest];
   }
 
   get emotion() {
@@ -141,7 +154,7 @@ export class Listener {
   /** Off forgets all that was read of feelings. */
   set on(on) {
     this.#on = on === true;
-    if (!this.#on) this.#know({ ...this.#known, turns: [], emotion: null });
+    if (!this.#on) this.#know({ ...this.#known, turns: [], emotion: null, line: null });
   }
 
   get region() {
@@ -175,9 +188,9 @@ export class Listener {
    *   `undo` takes the texts out again
    */
   async hear({ answered = [], waiting }, signal) {
-    const { turns, before, emotion } = this.#known;
+    const { turns, before, emotion, line } = this.#known;
     // What is off by now stays forgotten.
-    const undo = () => this.#know({ ...this.#known, before, ...(this.#on ? { turns, emotion } : {}) });
+    const undo = () => this.#know({ ...this.#known, before, ...(this.#on ? { turns, emotion, line } : {}) });
     let help = null;
     try {
       const reader = await untilAborted(this.#hold.get(), signal);
@@ -222,15 +235,16 @@ export class Listener {
     this.#fire("domain", domain);
     if (!on) return safety;
     let { turns } = this.#known;
-    let emotion = null;
+    let [emotion, line] = [null, null];
     if (domain.emotion_default || this.#inAllDomains) {
       const { text: { emotion_scores }, read: { words } } = reading;
       const turn = { text: { emotion_scores }, read: { words } };
-      emotion = await reader.follow([...turns, turn], { signal });
+      const followed = await reader.followFor([...turns, turn], domain.empathy_level ?? "medium", signal);
+      [emotion, line] = [followed.feelings, followed.line];
       turns = [...turns, { ...turn, emotion }].slice(-TURNS_MAX);
     }
     // It may have been switched off meanwhile.
-    if (this.#on) this.#know({ ...this.#known, turns, emotion });
+    if (this.#on) this.#know({ ...this.#known, turns, emotion, line });
     return safety;
   }
 }

@@ -148,7 +148,10 @@ export function serve(post, listen) {
       return emotion ? reading : { ...reading, text: null };
     }),
 
-    follow: (_id, { turns }) => engine.follow_feelings(turns),
+    follow: (_id, { turns, empathy }) => ({
+      feelings: engine.follow_feelings(turns),
+      line: (empathy && engine.feelings_line(turns, empathy)) ?? null,
+    }),
     help: (_id, { category, region }) => engine.help(category, region),
 
     // In a session of its own, as it would make this one forget its conversation.

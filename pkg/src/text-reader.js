@@ -70,7 +70,12 @@ export class TextReader {
 
   /** How somebody feels after the last of several readings of one conversation, the oldest first. */
   async follow(readings, { signal } = {}) {
-    return this.#request("follow", { turns: Float32Array.from(readings.flatMap(turnOf)) }, signal);
+    return (await this.followFor(readings, null, signal)).feelings;
+  }
+
+  /** The same, and the line for a model that replies at this level of empathy. For sessions. */
+  followFor(readings, empathy, signal) {
+    return this.#request("follow", { turns: Float32Array.from(readings.flatMap(turnOf)), empathy }, signal);
   }
 
   /** What is said, and whom it names, when somebody may need help at once: `{ text, region, checked }`. */

@@ -247,6 +247,19 @@ describe("feelings", () => {
     clone.destroy();
   });
 
+  test("the model is told of them only when it is asked for", async () => {
+    const tokens = async (emotion) => {
+      const session = await LanguageModel.create({ model: tinyPath, maxTokens: 2, initialPrompts: [{ role: "system", content: "Be kind." }], emotion: { reader, ...emotion } });
+      await session.prompt(SAD);
+      const { promptTokens } = session.lastReply;
+      session.destroy();
+      return promptTokens;
+    };
+    const plain = await tokens({ on: true });
+    assert.ok(await tokens({ on: true, tellModel: true }) > plain + 5);
+    assert.equal(await tokens({ on: false, tellModel: true }), plain, "what is off is not told");
+  });
+
   test("what makes no sense is refused", async () => {
     const rejects = (emotion, error) => assert.rejects(LanguageModel.create({ model: tinyPath, emotion }), error);
     await rejects({}, /model or reader/);

@@ -164,6 +164,8 @@ export interface Engine {
   readonly help_regions?: () => string[];
   /** Feelings after turns of eight numbers each: seven scores, NaN where it was not read, and words. */
   readonly follow_feelings?: (turns: Float32Array) => Feelings;
+  /** What a model is told of these feelings, at a level of empathy: "low", "medium" or "high". */
+  readonly feelings_line?: (turns: Float32Array, level: string) => string | undefined;
   /** The buffer's bytes where they stand; the view ends when the memory grows. */
   view(buffer: ModelBuffer): Uint8Array;
 }

@@ -202,6 +202,11 @@ export interface EmotionOptions {
    * emotions of people at work and in education (AI Act, Art. 5(1)(f)).
    */
   inAllDomains?: boolean;
+  /**
+   * Tell the model how the person feels, in a line at the end of the system message. Default false. The line changes with
+   * every turn, so the conversation is evaluated anew; not every model has a place for a system message.
+   */
+  tellModel?: boolean;
   /** A country's code, such as "DE", for the help text. Default: that of the browser's language; in Node null. */
   region?: string | null;
 }

@@ -56,3 +56,35 @@ export function hashReply(glue, memory, file, prompt, maxTokens) {
   model.free();
   return { hash: fnv.toString(), ids };
 }
+
+const CLASSES = ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"];
+
+/**
+ * The hash of what a text model reads in texts; the native twin is runtime-wasm/engine/examples/reading_hash.rs.
+ * @param {any} glue the module that wasm-bindgen made
+ * @param {WebAssembly.Memory} memory
+ * @param {Uint8Array} file a GGUF file
+ * @param {string[]} texts
+ */
+export function hashReadings(glue, memory, file, texts) {
+  const buffer = new glue.ModelBuffer(file.length);
+  new Uint8Array(memory.buffer, buffer.ptr, file.length).set(file);
+  const reader = buffer.into_reader();
+  const fnv = new Fnv();
+  for (const read of texts) {
+    const { text, domain, safety } = reader.read([read]);
+    const { emotion_scores: emotion, labels, intensity, confidence } = text;
+    const { scores } = safety;
+    const numbers = [
+      ...(emotion ? CLASSES.map((name) => emotion[name]) : []),
+      ...labels.map(({ probability }) => probability),
+      intensity, confidence, domain.probability,
+      ...domain.likely.map(({ probability }) => probability),
+      ...(scores ? [scores.mental_health, scores.medical, scores.abuse] : []),
+    ];
+    fnv.add(new Uint8Array(Float32Array.from(numbers).buffer));
+    fnv.add(new TextEncoder().encode(`${domain.name ?? "none"}${safety.category}`));
+  }
+  reader.free();
+  return fnv.toString();
+}

@@ -868,6 +868,7 @@ function stopAt(length, how) {
 /** The picture of the README: a first answer of the shipped model. */
 async function takePicture(browser, origin, path) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, deviceScaleFactor: 2, colorScheme: "light" });
+  await context.addInitScript(() => localStorage.setItem("meetara.feelings", "off"));
   page = await context.newPage();
   await page.goto(origin);
   await state("ready");

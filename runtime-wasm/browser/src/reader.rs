@@ -1,6 +1,6 @@
 //! What a text says beside its words: feelings, domain, danger. An encoder with the heads of `models/emotion`.
 
-use meetara_engine::emotion::EmotionState;
+use meetara_engine::emotion::{EmotionState, Empathy, Feeling, system_line};
 use meetara_engine::encoder::Encoder;
 use meetara_engine::reader::{Feelings, Reader};
 use meetara_engine::safety::{self, Category};
@@ -64,17 +64,29 @@ impl TextReader {
 /// None in practice.
 #[wasm_bindgen]
 pub fn follow_feelings(turns: &[f32]) -> JsResult<JsValue> {
+    to_value(&followed(turns).map_or_else(Feelings::abstained, Feelings::from))
+}
+
+/// What a model is told of it before it replies, at a domain's level of empathy (`low`, `medium`, `high`).
+#[wasm_bindgen]
+#[must_use]
+pub fn feelings_line(turns: &[f32], empathy_level: &str) -> Option<String> {
+    system_line(&followed(turns)?, Empathy::from_name(empathy_level)?)
+}
+
+/// `None` when the last turn could not be read.
+fn followed(turns: &[f32]) -> Option<Feeling> {
     let mut state = EmotionState::new();
-    let mut last = Feelings::abstained();
+    let mut last = None;
     for turn in turns.chunks_exact(TURN_LEN) {
         last = match *turn {
             [a, b, c, d, e, f, g, words] if !a.is_nan() => {
-                Feelings::from(state.observe([a, b, c, d, e, f, g], words as usize))
+                Some(state.observe([a, b, c, d, e, f, g], words as usize))
             }
-            _ => Feelings::abstained(),
+            _ => None,
         };
     }
-    to_value(&last)
+    last
 }
 
 /// What is said, and whom it names, when somebody may need help at once: `{ text, region, checked }`; `null` for a
