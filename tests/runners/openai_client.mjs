@@ -56,7 +56,7 @@ const checks = {
   async "models are listed and found"(client) {
     const ids = [];
     for await (const found of client.models.list()) ids.push(found.id);
-    assert.deepEqual(ids, [model]);
+    assert.deepEqual(ids, [model, "meetara:auto"]);
     assert.equal((await client.models.retrieve(model)).object, "model");
   },
 
@@ -143,6 +143,26 @@ const checks = {
     await assert.rejects(client.chat.completions.create({ ...greedy, response_format: bad }), (error) => error instanceof BadRequestError && error.param === "response_format" && error.message.includes("properties[0]"));
   },
 
+  async "what was read comes with the reply, whole and streamed"(client) {
+    const asked = { ...greedy, model: "meetara:auto", meetara: { emotion: true }, messages: [{ role: "user", content: "I miss my dad so much, I cry every day." }] };
+    const whole = await client.chat.completions.create(asked);
+    assert.equal(whole.meetara.emotion.primary_emotion, "sadness");
+    assert.equal(whole.meetara.safety.flagged, false);
+    const final = await client.chat.completions.stream(asked).finalChatCompletion();
+    assert.deepEqual(final.meetara, whole.meetara);
+    assert.equal(final.choices[0].message.content, whole.choices[0].message.content);
+  },
+
+  async "danger is answered with help"(client) {
+    const asked = { ...greedy, meetara: { region: "DE" }, messages: [{ role: "user", content: "I want to kill myself" }] };
+    const whole = await client.chat.completions.create(asked);
+    assert.equal(whole.choices[0].finish_reason, "content_filter");
+    assert.match(whole.choices[0].message.content, /112/);
+    const final = await client.chat.completions.stream(asked).finalChatCompletion();
+    assert.equal(final.choices[0].message.content, whole.choices[0].message.content);
+    assert.equal(final.meetara.safety.category, "mental_health");
+  },
+
   async "errors are the library's own classes"(client) {
     await assert.rejects(client.chat.completions.create({ ...greedy, model: "meetara:none" }), (error) => error instanceof NotFoundError && error.code === "model_not_found" && error.param === "model");
     const long = [{ role: "user", content: "far too long ".repeat(300) }];
@@ -159,6 +179,7 @@ try {
   const models = join(folder, "models");
   mkdirSync(models);
   copyFileSync(join(root, "tests/vectors/tiny/tiny-q8_0.gguf"), join(models, "tiny.gguf"));
+  copyFileSync(join(root, "models/emotion/text-emotion.gguf"), join(models, "text-emotion.gguf"));
   writeFileSync(join(models, "broken.gguf"), "GGUF, but not really");
   host = await startHost(models);
   const client = new OpenAI({ baseURL: `${host.address}/v1`, apiKey: "unused", maxRetries: 0, timeout: 60_000 });

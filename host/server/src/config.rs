@@ -7,6 +7,19 @@ use clap::Parser;
 
 use crate::sandbox::wire::KvType;
 
+/// When the feelings of whoever writes are read. Inferring emotions of people at work and in education is prohibited in
+/// the EU (AI Act, Art. 5(1)(f)), so in those domains it takes an operator who says `everywhere`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EmotionPolicy {
+    /// Of requests that ask for it; never in the categories business and education
+    #[default]
+    Asked,
+    /// Of all requests that do not forbid it; never in the categories business and education
+    On,
+    /// As `on`, also in business and education: for operators who may do that
+    Everywhere,
+}
+
 /// Serves chat models (GGUF files) over OpenAI's REST dialect, each in a WebAssembly sandbox.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "meetara-host", version, args_override_self = true)]
@@ -150,6 +163,16 @@ pub struct Config {
         value_name = "SECONDS"
     )]
     pub idle_s: u32,
+
+    /// When the feelings of whoever writes are read; danger is always looked for
+    #[arg(
+        long,
+        env = "MEETARA_EMOTION",
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
+    pub emotion: EmotionPolicy,
 
     /// How long replies in progress may go on after a request to stop, in seconds
     #[arg(

@@ -59,6 +59,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let app = http::rest::App {
         registry: Arc::clone(&registry),
         began,
+        emotion: config.emotion,
     };
     let api = http::rest::router(app, &guard);
 

@@ -86,7 +86,7 @@ impl Guest {
 #[test]
 fn the_module_imports_nothing_and_speaks_version_3() {
     assert_eq!(MODULE.imports().len(), 0);
-    assert_eq!(Guest::new().call::<_, i32>("meetara_abi_version", ()), 3);
+    assert_eq!(Guest::new().call::<_, i32>("meetara_abi_version", ()), 4);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! model about 600 ns, and there is one call per token. So our own host uses
 //! this C ABI; a WIT face is for hosts that other people write.
 //!
-//! # The ABI, version 3
+//! # The ABI, version 4
 //!
 //! Every argument is an `i32`, except `file_len`, an `i64`. Every function but
 //! `meetara_alloc` and the three that only read returns an `i32` status: 0 or
@@ -17,13 +17,16 @@
 //!
 //! | function | success |
 //! |---|---|
-//! | `meetara_abi_version()` | the version, 3 |
+//! | `meetara_abi_version()` | the version, 4 |
 //! | `meetara_alloc(len)` | address of `len` zeroed bytes; 0 when they cannot be had |
 //! | `meetara_free(ptr)` | 0; gives a buffer back |
 //! | `meetara_inspect(ptr, file_len)` | 0; the buffer holds the head of a GGUF file; result: [`wire::Inspected`]. Or 1: the head is too short; result: [`wire::NeedMore`] |
 //! | `meetara_model_load(ptr)` | 0; the buffer holds a whole GGUF file; result: [`wire::Loaded`] |
 //! | `meetara_encoder_load(ptr)` | 0; the buffer holds a whole GGUF file of an encoder; result: [`wire::EncoderLoaded`] |
 //! | `meetara_encode(ptr)` | 0; the buffer holds a [`wire::Encode`]; result: [`wire::Encoded`] |
+//! | `meetara_reader_load(ptr)` | 0; the buffer holds a whole GGUF file of an encoder with the heads of a reader; result: [`wire::EncoderLoaded`] |
+//! | `meetara_read(ptr)` | 0; the buffer holds a [`wire::Read`]; result: [`wire::TurnsRead`]. Without a reader only the rules look for danger, so this works in every instance |
+//! | `meetara_domains()` | 0; result: the rows of `domains.toml`, an array of [`meetara_engine::reader::Domain`] |
 //! | `meetara_adapters_max(bytes)` | 0; the most bytes that adapters take together, 64 MiB at first; drops those that are loaded |
 //! | `meetara_adapter_load(name, ptr)` | 0; the buffers hold a name and a whole adapter file; the least recently used make room; result: [`wire::AdapterLoaded`] |
 //! | `meetara_adapter_unload(name)` | 1 when there was one of that name, else 0 |
@@ -40,8 +43,8 @@
 //! The host fills a buffer in place and then names it by its address.
 //! Every call with a `ptr` or a `name` consumes the
 //! buffer, also when it fails; the bytes of a model stay where the host wrote
-//! them, so there is never a second copy. One instance holds one model
-//! or one encoder. A
+//! them, so there is never a second copy. One instance holds one model,
+//! one encoder or one reader. A
 //! `meetara_start` on a session that is still generating abandons that reply.
 //!
 //! Addresses that `meetara_alloc` did not return, sessions that are not open
@@ -60,7 +63,7 @@ use state::State;
 pub const FAILED: i32 = -1;
 
 /// What `meetara_abi_version` answers; raised when a host must change.
-pub const ABI_VERSION: i32 = 3;
+pub const ABI_VERSION: i32 = 4;
 
 /// Keys and values as IEEE halves.
 pub const KV_F16: u32 = 0;
@@ -128,6 +131,27 @@ pub extern "C" fn meetara_encoder_load(ptr: usize) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn meetara_encode(ptr: usize) -> i32 {
     with_state(FAILED, |state| state.report(|s| s.encode(ptr)))
+}
+
+/// Makes the filled buffer at `ptr` the reader of this instance.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_reader_load(ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.reader_load(ptr)))
+}
+
+/// Reads somebody's turns in the request at `ptr`: feeling, domain, danger.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_read(ptr: usize) -> i32 {
+    with_state(FAILED, |state| state.report(|s| s.read(ptr)))
+}
+
+/// Lists the domains.
+// SAFETY: see `meetara_abi_version`.
+#[unsafe(no_mangle)]
+pub extern "C" fn meetara_domains() -> i32 {
+    with_state(FAILED, |state| state.report(State::domains))
 }
 
 /// Sets how many bytes adapters may take together.

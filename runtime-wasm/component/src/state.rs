@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use meetara_engine::emotion::EmotionState;
 use meetara_engine::encoder::Encoder;
 use meetara_engine::generate::Session;
 use meetara_engine::model::{Adapter, AdapterPool, Model};
 use meetara_engine::nn::kv_cache::KvType;
 use meetara_engine::nn::memory;
+use meetara_engine::reader::{DOMAINS, Feelings, Reader, read_by_rules};
+use meetara_engine::safety::{Gate, help};
 use meetara_engine::{Error, Result};
 use meetara_format::{Error as Parse, ErrorKind as ParseKind, Gguf};
 use serde::Serialize;
@@ -15,9 +18,12 @@ use serde::de::DeserializeOwned;
 
 use crate::wire::{
     AdapterLoaded, AdapterUse, Choose, Chosen, Embed, Encode, Encoded, EncoderLoaded, Failure,
-    Inspected, Loaded, NeedMore, Opened, Start, Stepped,
+    Inspected, Loaded, NeedMore, Opened, Read, Start, Stepped, TurnsRead,
 };
 use crate::{FAILED, KV_F16, KV_Q8};
+
+/// So many of somebody's last turns say how they feel; each takes a pass of the encoder.
+const FOLLOWED_MAX: usize = 6;
 
 /// Bytes that adapters may take together, unless the host says otherwise.
 const ADAPTER_BYTES_MAX: usize = 64 << 20;
@@ -30,6 +36,9 @@ pub(crate) struct State {
     lent: BTreeMap<usize, Vec<u8>>,
     model: Option<Arc<Model>>,
     encoder: Option<Encoder>,
+    reader: Option<Reader>,
+    /// The rules, for instances without a reader.
+    gate: Option<Gate>,
     adapters: AdapterPool,
     /// Session `n` of the ABI is at `n - 1`; `None` once closed.
     sessions: Vec<Option<Session>>,
@@ -43,6 +52,8 @@ impl State {
             lent: BTreeMap::new(),
             model: None,
             encoder: None,
+            reader: None,
+            gate: None,
             adapters: AdapterPool::new(ADAPTER_BYTES_MAX),
             sessions: Vec::new(),
             result: Vec::new(),
@@ -146,6 +157,10 @@ impl State {
                 .map_err(invalid)?
                 .unwrap_or("model"),
             context_len,
+            heads: gguf
+                .get_string_array("meetara.heads")
+                .map_err(invalid)?
+                .unwrap_or_default(),
             n_tensors: gguf.tensors.len(),
             tensor_bytes: gguf
                 .tensors
@@ -157,7 +172,7 @@ impl State {
     }
 
     fn check_empty(&self) -> Result<()> {
-        if self.model.is_some() || self.encoder.is_some() {
+        if self.model.is_some() || self.encoder.is_some() || self.reader.is_some() {
             return Err(Error::invalid_request(
                 "the instance holds a model already; use one instance for each model",
             ));
@@ -181,6 +196,45 @@ impl State {
         })?;
         let encoded = Encoded::new(encoder.encode(&request.text)?);
         self.put(&encoded)?;
+        Ok(0)
+    }
+
+    pub(crate) fn reader_load(&mut self, ptr: usize) -> Result<i32> {
+        let bytes = self.take(ptr)?;
+        self.check_empty()?;
+        let reader = Reader::new(Encoder::load(bytes)?)?;
+        self.put(&EncoderLoaded::new(reader.encoder()))?;
+        self.reader = Some(reader);
+        Ok(0)
+    }
+
+    pub(crate) fn read(&mut self, ptr: usize) -> Result<i32> {
+        let Read {
+            turns,
+            region,
+            feelings,
+        } = self.request(ptr)?;
+        let read = match &self.reader {
+            None => {
+                let gate = self.gate.get_or_insert_with(Gate::new);
+                TurnsRead::by_rules(read_by_rules(gate, &turns))
+            }
+            Some(reader) => {
+                let reading = reader.read_turns(&turns)?;
+                let followed = match feelings {
+                    true => Some(follow(reader, &turns)?),
+                    false => None,
+                };
+                TurnsRead::new(reading, followed)
+            }
+        };
+        let help = help(read.safety.category, region.as_deref());
+        self.put(&TurnsRead { help, ..read })?;
+        Ok(0)
+    }
+
+    pub(crate) fn domains(&mut self) -> Result<i32> {
+        self.put(&DOMAINS)?;
         Ok(0)
     }
 
@@ -378,6 +432,16 @@ impl State {
         self.result = bytes;
         Ok(0)
     }
+}
+
+/// The feelings after the last of somebody's turns; at most [`FOLLOWED_MAX`] of them are read.
+fn follow(reader: &Reader, turns: &[String]) -> Result<Feelings> {
+    let mut state = EmotionState::new();
+    let mut feelings = Feelings::abstained();
+    for turn in &turns[turns.len().saturating_sub(FOLLOWED_MAX)..] {
+        feelings = reader.follow(&mut state, &reader.read(turn)?);
+    }
+    Ok(feelings)
 }
 
 fn messages_or_text() -> Error {

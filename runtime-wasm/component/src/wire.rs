@@ -5,6 +5,10 @@
 
 use meetara_engine::encoder::{Activation, Encoder, Reading};
 use meetara_engine::generate::{Choice, Finish, GenerateParams, Logprobs, Pooling, Step, Usage};
+use meetara_engine::reader::{
+    DomainReading, Extent, Feelings, Reading as TextReading, SafetyReading, TextEmotion,
+};
+use meetara_engine::safety::Help;
 use meetara_engine::template::Message;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +24,8 @@ pub struct Inspected<'a> {
     pub kind: &'a str,
     /// `<architecture>.context_length`.
     pub context_len: Option<u32>,
+    /// `meetara.heads`: the classifiers of an encoder, by name.
+    pub heads: &'a [String],
     /// Number of tensors.
     pub n_tensors: usize,
     /// Bytes of all tensors.
@@ -119,6 +125,62 @@ impl Encoded {
             probabilities: heads.map(|head| head.probabilities).collect(),
             tokens: reading.tokens as u64,
             tokens_cut: reading.tokens_cut as u64,
+        }
+    }
+}
+
+/// What somebody wrote, to be read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Read {
+    /// Their turns alone, oldest first. The last one is read; what it is about and whether somebody needs help may
+    /// need those before.
+    pub turns: Vec<String>,
+    /// Where they are: a country code, for the help text.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Whether their feelings over the turns are asked for.
+    #[serde(default)]
+    pub feelings: bool,
+}
+
+/// What it says. Without a reader only `safety` and `help` are there.
+#[derive(Debug, Serialize)]
+pub struct TurnsRead {
+    /// The feeling in the last turn.
+    pub text: Option<TextEmotion>,
+    /// What it is about.
+    pub domain: Option<DomainReading>,
+    /// Whether somebody may need help at once.
+    pub safety: SafetyReading,
+    /// How much of the last turn was read.
+    pub read: Option<Extent>,
+    /// The feelings over the turns, if asked for.
+    pub feelings: Option<Feelings>,
+    /// What to say where `safety` is flagged.
+    pub help: Option<Help>,
+}
+
+impl TurnsRead {
+    pub(crate) fn new(reading: TextReading, feelings: Option<Feelings>) -> Self {
+        Self {
+            text: Some(reading.text),
+            domain: Some(reading.domain),
+            safety: reading.safety,
+            read: Some(reading.read),
+            feelings,
+            help: None,
+        }
+    }
+
+    pub(crate) fn by_rules(safety: SafetyReading) -> Self {
+        Self {
+            text: None,
+            domain: None,
+            safety,
+            read: None,
+            feelings: None,
+            help: None,
         }
     }
 }

@@ -30,6 +30,71 @@ fn fails(status: i32, code: &str) {
     assert_eq!(result()["code"], code, "{}", result());
 }
 
+fn read(request: &Value) -> i32 {
+    abi::meetara_read(put(request.to_string().as_bytes()))
+}
+
+/// Each test has a thread, and so an instance, of its own.
+#[test]
+fn rules_look_for_danger_in_every_instance() {
+    assert_eq!(
+        read(&json!({"turns": ["I want to kill myself"], "region": "GB"})),
+        0
+    );
+    let found = result();
+    assert_eq!(found["safety"]["category"], "mental_health");
+    assert!(found["text"].is_null() && found["domain"].is_null());
+    assert_eq!(found["help"]["region"], "GB");
+    assert_eq!(read(&json!({"turns": ["a cake, please"]})), 0);
+    assert_eq!(
+        result()["safety"]["abstained"],
+        true,
+        "rules alone know little"
+    );
+    assert_eq!(read(&json!({"turns": []})), 0);
+    fails(read(&json!({"turns": "x"})), "invalid_request");
+    fails(
+        read(&json!({"turns": [], "safety": false})),
+        "invalid_request",
+    );
+    assert_eq!(abi::meetara_domains(), 0);
+    assert_eq!(result().as_array().unwrap().len(), 62);
+}
+
+#[test]
+fn a_reader_reads_turns() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+    let other = std::fs::read(format!("{root}tests/vectors/encoders/bert-q8_0.gguf")).unwrap();
+    fails(abi::meetara_reader_load(put(&other)), "unsupported_model");
+    let bytes = std::fs::read(format!("{root}models/emotion/text-emotion.gguf")).unwrap();
+    assert_eq!(abi::meetara_inspect(put(&bytes), bytes.len() as u64), 0);
+    let heads = result()["heads"].as_array().unwrap().clone();
+    for head in ["emotion", "goemotions", "domain", "safety"] {
+        assert!(heads.contains(&json!(head)));
+    }
+    assert_eq!(abi::meetara_reader_load(put(&bytes)), 0);
+    let turns = [
+        "I miss my dad so much, it hurts every day.",
+        "Thank you so much, I'm happy now!",
+    ];
+    assert_eq!(read(&json!({"turns": turns, "feelings": true})), 0);
+    let found = result();
+    assert_eq!(found["text"]["primary_emotion"], "joy");
+    assert_eq!(found["feelings"]["trajectory"], "improving");
+    assert!(found["help"].is_null() && found["domain"]["name"].is_string());
+    assert_eq!(read(&json!({"turns": turns})), 0);
+    assert!(result()["feelings"].is_null(), "not asked for");
+    assert_eq!(read(&json!({"turns": ["My mother isn't breathing"]})), 0);
+    assert_eq!(result()["safety"]["category"], "medical");
+    assert!(
+        result()["help"]["text"]
+            .as_str()
+            .unwrap()
+            .contains("local emergency number")
+    );
+    fails(abi::meetara_reader_load(put(&bytes)), "invalid_request");
+}
+
 /// One instance, one state, one test: as a host has it.
 #[test]
 fn an_encoder_is_loaded_and_reads_texts() {

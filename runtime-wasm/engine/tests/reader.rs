@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use meetara_engine::emotion::EmotionState;
 use meetara_engine::encoder::Encoder;
 use meetara_engine::kernels::Kernels;
-use meetara_engine::reader::{DOMAINS, Finder, Reader, Reading};
+use meetara_engine::reader::{DOMAINS, Finder, Reader, Reading, read_by_rules};
 use meetara_engine::safety::{Category, Gate};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
@@ -521,6 +521,15 @@ fn short_turns_are_read_with_those_before() {
         !reader().read_turns(&turns).unwrap().safety.flagged,
         "what is over is over"
     );
+    let gate = Gate::new();
+    let by_rules = |turns: &[&str]| read_by_rules(&gate, turns);
+    assert!(by_rules(&["I want to die", "how?"]).flagged);
+    let calm = by_rules(&[
+        "I want to die",
+        "Could you help me with a recipe for soup today?",
+    ]);
+    assert!(!calm.flagged && calm.abstained && calm.scores.is_none());
+    assert!(!by_rules(&[]).flagged);
     assert_eq!(
         reader().read_turns::<&str>(&[]).unwrap().text.reason,
         Some("empty")

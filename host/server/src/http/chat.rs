@@ -3,6 +3,9 @@
 //! A stream's status is decided by the first event of the worker: what is wrong with a request
 //! gives a status and a JSON body; only what goes wrong later becomes an event of the stream.
 //!
+//! Before a model is asked, [`read`](super::read) reads what the person wrote. When somebody may need help at once, the
+//! answer is a fixed text, and the model is not asked. A disclaimer ends the text of the first answer that needs it.
+//!
 //! When the client goes away, hyper drops the handler or the body, with it the receiver of the
 //! worker's events, and the worker stops before its next step.
 
@@ -16,13 +19,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use meetara_api::{
-    AdapterUse, ApiError, BODY_BYTES_MAX, ChatRequest, Choice, ChoiceLogprobs, Head, Prompt,
-    SSE_CONTENT_TYPE, SSE_DONE, Sampling, TextRequest, TokenLogprob, Usage,
+    AdapterUse, ApiError, BODY_BYTES_MAX, ChatRequest, Choice, ChoiceLogprobs, FinishReason, Head,
+    MeetaraOptions, Message, Prompt, SSE_CONTENT_TYPE, SSE_DONE, Sampling, TextRequest,
+    TokenLogprob, Usage, turns_of,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use super::error::Failure;
+use super::read::{Before, before};
 use super::rest::App;
 use crate::models::{Event, Job, Task};
 
@@ -63,6 +68,8 @@ pub(super) async fn completions(
     let asked = Asked {
         model: request.model,
         adapters: request.adapters,
+        turns: turns_of(&request.messages),
+        meetara: request.meetara,
         prompt: Prompt::Chat(request.messages),
         sampling: request.sampling,
         n: request.n,
@@ -81,6 +88,8 @@ pub(super) async fn texts(
     let asked = Asked {
         model: request.model,
         adapters: request.adapters,
+        turns: vec![request.prompt.clone()],
+        meetara: MeetaraOptions::default(),
         prompt: Prompt::Text(request.prompt),
         sampling: request.sampling,
         n: request.n,
@@ -94,6 +103,9 @@ pub(super) async fn texts(
 struct Asked {
     model: String,
     adapters: Vec<AdapterUse>,
+    /// What the person wrote.
+    turns: Vec<String>,
+    meetara: MeetaraOptions,
     prompt: Prompt,
     sampling: Sampling,
     n: u32,
@@ -102,17 +114,33 @@ struct Asked {
 }
 
 async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
-    let (model, adapters, id) = app.registry.get_with(&asked.model, &asked.adapters)?;
+    let mut target = app.registry.target(&asked.model, &asked.adapters)?;
+    let no_disclaimer_text = asked.meetara.no_disclaimer_text;
+    let Before { meetara, help } = before(app, &mut target, asked.turns, asked.meetara).await?;
+    let model = target.model;
     let mut head = Head::new(
         random(),
         unix_s(),
-        &id,
+        &target.id,
         &model.fingerprint,
         asked.include_usage,
-    );
+    )
+    .with_meetara(&meetara);
     if matches!(asked.prompt, Prompt::Text(_)) {
         head = head.into_text();
     }
+    if let Some(help) = help {
+        return Ok(instead(head, &help, asked.n, asked.stream));
+    }
+    let is_plain = asked.sampling.constraint.is_none() && asked.sampling.top_logprobs.is_none();
+    let postscript = match (&asked.prompt, meetara.disclaimer) {
+        (Prompt::Chat(messages), Some(disclaimer))
+            if is_plain && !no_disclaimer_text && !was_said(messages, &disclaimer) =>
+        {
+            format!("\n\n{disclaimer}")
+        }
+        _ => String::new(),
+    };
     let seed = random() as u64;
     let samplings = (0..asked.n)
         .map(|index| asked.sampling.of_answer(index, seed))
@@ -121,10 +149,12 @@ async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
         prompt: asked.prompt,
         samplings,
     };
+    let adapters = target.mix;
     let mut events = app.registry.submit(model, Job { task, adapters })?;
     let shape = Shape {
         n: asked.n,
         logprobs: asked.sampling.top_logprobs.is_some(),
+        postscript,
     };
     match next(&mut events).await {
         Event::Failed(mut error) => {
@@ -141,17 +171,59 @@ async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
     }
 }
 
+/// Whether an earlier answer ends in the disclaimer.
+fn was_said(messages: &[Message], disclaimer: &str) -> bool {
+    let mut answers = messages
+        .iter()
+        .filter(|message| message.role == "assistant");
+    answers.any(|message| message.content.ends_with(disclaimer))
+}
+
+/// A fixed text in the place of each answer.
+fn instead(head: Head, text: &str, n: u32, stream: bool) -> Response {
+    let reason = FinishReason::ContentFilter;
+    let usage = Usage::default();
+    if !stream {
+        let choice = |index| Choice::new(index, text.to_owned(), reason);
+        let choices = (0..n).map(choice).collect();
+        return if head.is_text() {
+            Json(head.text_completion(choices, usage)).into_response()
+        } else {
+            Json(head.completion(choices, usage)).into_response()
+        };
+    }
+    let mut events = String::new();
+    for index in 0..n {
+        events.push_str(&head.sse_role(index));
+        events.push_str(&head.sse_text(index, text, None));
+        events.push_str(&head.sse_finish(index, reason));
+    }
+    events.push_str(&head.sse_usage(&usage));
+    events.push_str(SSE_DONE);
+    (sse_headers(), events).into_response()
+}
+
+/// Headers of a stream.
+fn sse_headers() -> [(header::HeaderName, &'static str); 2] {
+    [
+        (header::CONTENT_TYPE, SSE_CONTENT_TYPE),
+        (header::CACHE_CONTROL, "no-cache"),
+    ]
+}
+
 /// What a reply consists of.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Shape {
     /// Answers.
     n: u32,
     /// Whether log-probabilities were asked for.
     logprobs: bool,
+    /// Ends the text of each answer; empty: nothing does.
+    postscript: String,
 }
 
 impl Shape {
-    fn logprobs(self, content: impl IntoIterator<Item = TokenLogprob>) -> Option<ChoiceLogprobs> {
+    fn logprobs(&self, content: impl IntoIterator<Item = TokenLogprob>) -> Option<ChoiceLogprobs> {
         let all = || ChoiceLogprobs::new(content.into_iter().collect());
         self.logprobs.then(all)
     }
@@ -192,6 +264,7 @@ async fn whole(
                     tokens.extend(logprobs);
                 }
                 Event::Finished(reason, usage) => {
+                    content.push_str(&shape.postscript);
                     let choice = Choice::new(index, std::mem::take(&mut content), reason);
                     choices.push(choice.with_logprobs(shape.logprobs(tokens.drain(..))));
                     total = Some(add(total, usage));
@@ -237,11 +310,7 @@ fn streamed(head: Head, events: UnboundedReceiver<Event>, shape: Shape) -> Respo
         .chain(rest)
         .filter(|bytes| std::future::ready(!bytes.is_empty()))
         .map(Ok::<_, std::convert::Infallible>);
-    let headers = [
-        (header::CONTENT_TYPE, SSE_CONTENT_TYPE),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, Body::from_stream(body)).into_response()
+    (sse_headers(), Body::from_stream(body)).into_response()
 }
 
 impl Streamed {
@@ -261,7 +330,12 @@ impl Streamed {
                 self.head.sse_text(self.index, &text, logprobs)
             }
             Event::Finished(reason, usage) => {
-                let mut bytes = self.head.sse_finish(self.index, reason);
+                let mut bytes = String::new();
+                if !self.shape.postscript.is_empty() {
+                    let postscript = &self.shape.postscript;
+                    bytes = self.head.sse_text(self.index, postscript, None);
+                }
+                bytes.push_str(&self.head.sse_finish(self.index, reason));
                 self.total = Some(add(self.total, usage));
                 self.index += 1;
                 if self.index == self.shape.n {

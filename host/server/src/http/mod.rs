@@ -7,6 +7,7 @@ mod ask;
 mod chat;
 mod error;
 mod guard;
+mod read;
 pub mod rest;
 pub mod web;
 

@@ -1,4 +1,4 @@
-//! The REST API: OpenAI's routes, `/v1/choose`, `/health`, and `/healthz` and `/readyz` for orchestrators.
+//! The REST API: OpenAI's routes, `/v1/choose`, `/v1/emotion/analyze`, `/health`, and `/healthz` and `/readyz` for orchestrators.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use super::error::Failure;
 use super::guard::{self, Guard};
-use super::{adapters, ask, chat};
-use crate::models::{ModelHealth, Registry};
+use super::{adapters, ask, chat, read};
+use crate::config::EmotionPolicy;
+use crate::models::{ModelHealth, ReaderHealth, Registry};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct App {
     pub registry: Arc<Registry>,
     /// When the host started.
     pub began: Instant,
+    /// When feelings are read.
+    pub emotion: EmotionPolicy,
 }
 
 /// All routes.
@@ -41,6 +44,10 @@ pub fn router(app: App, guard: &Guard) -> Router {
         .route("/v1/completions", post(chat::texts).fallback(only_post))
         .route("/v1/embeddings", post(ask::embeddings).fallback(only_post))
         .route("/v1/choose", post(ask::choose).fallback(only_post))
+        .route(
+            "/v1/emotion/analyze",
+            post(read::analyze).fallback(only_post),
+        )
         .route("/v1/lora_adapters", get(adapters::list).fallback(only_get))
         .route(
             "/v1/load_lora_adapter",
@@ -86,12 +93,20 @@ async fn models(State(app): State<App>) -> Json<ModelList> {
             list.push(Model::new(adapter.id, base.created));
         }
     }
+    if let Some((id, base)) = app.registry.auto() {
+        list.push(Model::new(id, base.created));
+    }
     Json(ModelList::new(list))
 }
 
 async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, Failure> {
-    let (model, _, id) = app.registry.get_with(&id, &[])?;
-    Ok(Json(Model::new(id, model.created)))
+    match app.registry.auto() {
+        Some((auto, base)) if auto == id => Ok(Json(Model::new(auto, base.created))),
+        _ => {
+            let (model, _, id) = app.registry.get_with(&id, &[])?;
+            Ok(Json(Model::new(id, model.created)))
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -100,6 +115,7 @@ struct Health<'a> {
     version: &'static str,
     uptime_s: u64,
     models: Vec<ModelHealth<'a>>,
+    reader: ReaderHealth<'a>,
 }
 
 /// For an orchestrator: the process answers.
@@ -122,6 +138,7 @@ async fn health(State(app): State<App>) -> Response {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: app.began.elapsed().as_secs(),
         models: app.registry.health(),
+        reader: app.registry.reader_health(),
     })
     .into_response()
 }

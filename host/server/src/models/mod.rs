@@ -12,6 +12,8 @@ mod conversation;
 mod images;
 mod pool;
 mod queue;
+mod reader;
+mod route;
 mod running;
 mod scan;
 mod scheduler;
@@ -23,22 +25,25 @@ use std::time::Duration;
 
 use meetara_api::{
     AdapterUse, ApiError, FinishReason, LabelProbability, LoadAdapter, LoraAdapter, Prompt,
-    Sampling, TokenLogprob, Usage,
+    Sampling, TokenLogprob, TurnsRead, Usage,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
-use crate::sandbox::wire::KvType;
+use crate::sandbox::wire::{Domain, KvType};
 use crate::sandbox::{Sandbox, hex};
 use adapters::Adapters;
 use pool::Pool;
 use queue::{Pushed, Queue};
+use reader::Reader;
 use running::{Running, Shared};
 use scheduler::Scheduler;
 
 pub use adapters::{Adapter, Mix};
+pub use reader::{ReaderHealth, ToRead};
+pub use route::Target;
 pub use scan::{Found, Scanned, scan};
 
 /// What every id begins with.
@@ -235,6 +240,9 @@ pub struct ModelHealth<'a> {
 pub struct Registry {
     models: Vec<Arc<Model>>,
     adapters: Adapters,
+    /// The rows of `domains.toml`.
+    domains: Vec<Domain>,
+    reader: Arc<Reader>,
     shared: Arc<Shared>,
 }
 
@@ -242,7 +250,7 @@ impl Registry {
     /// Wraps what [`scan`] found, and starts the threads.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// When the system has no thread left, or the component is not the one for this host.
     pub fn new(
         folder: &Path,
         found: Scanned,
@@ -254,9 +262,13 @@ impl Registry {
         if let Some(idle) = config.idle {
             release_unused(&models, idle)?;
         }
+        let waiting_max = config.active_max + config.queue_max;
+        let reader = Reader::new(Arc::clone(&sandbox), found.reader, waiting_max);
         Ok(Self {
             adapters: Adapters::new(folder, found.adapters, &models),
             models,
+            domains: reader::domains(&sandbox).map_err(io::Error::other)?,
+            reader: Arc::new(reader),
             shared: Arc::new(Shared {
                 sandbox,
                 config,
@@ -353,6 +365,27 @@ impl Registry {
                 state: model.state(),
             })
             .collect()
+    }
+
+    /// Reads somebody's turns, before a model is asked.
+    ///
+    /// # Errors
+    /// 503 when too many wait; what the sandbox fails with.
+    pub async fn read(&self, to_read: ToRead) -> Result<TurnsRead, ApiError> {
+        self.reader.read(&self.shared.scheduler, to_read).await
+    }
+
+    /// Whether there is a text model that reads feelings and domains.
+    ///
+    /// # Errors
+    /// 503 with what to do, or what is wrong with its file.
+    pub fn reader_usable(&self) -> Result<(), ApiError> {
+        self.reader.usable()
+    }
+
+    /// What `/health` says of the reader.
+    pub fn reader_health(&self) -> ReaderHealth<'_> {
+        self.reader.health()
     }
 
     /// Has `job` served. Dropping the receiver cancels it within one step.

@@ -52,6 +52,17 @@ pub struct FoundAdapter {
     pub bytes: u64,
 }
 
+/// An encoder that reads feelings, domains and danger.
+pub struct FoundReader {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The path below the folder of models, for people.
+    pub file: String,
+}
+
+/// The classifiers that make an encoder a reader.
+const READER_HEADS: [&str; 4] = ["emotion", "goemotions", "domain", "safety"];
+
 /// What is below a folder.
 #[derive(Default)]
 pub struct Scanned {
@@ -59,11 +70,13 @@ pub struct Scanned {
     pub models: Vec<Found>,
     /// Adapters.
     pub adapters: Vec<FoundAdapter>,
+    /// The first reader.
+    pub reader: Option<FoundReader>,
 }
 
 /// All models and adapters below `folder`.
 pub fn scan(folder: &Path, sandbox: &Sandbox) -> Scanned {
-    let (mut models, mut adapters) = (Vec::new(), Vec::new());
+    let (mut models, mut adapters, mut reader) = (Vec::new(), Vec::new(), None);
     let mut ids = HashSet::new();
     for (path, relative) in files(folder) {
         let id = id(&relative, &mut ids);
@@ -79,6 +92,20 @@ pub fn scan(folder: &Path, sandbox: &Sandbox) -> Scanned {
                     file: relative,
                     bytes,
                 });
+                continue;
+            }
+            // An encoder writes nothing, so it is no model that can be asked.
+            Ok(header) if header.architecture.as_deref() == Some("bert") => {
+                let file = relative.display().to_string();
+                let has = |head: &&str| header.heads.iter().any(|name| name == head);
+                if !READER_HEADS.iter().all(|head| has(head)) {
+                    tracing::info!("{file} is an encoder that no route needs; left alone");
+                } else if reader.is_some() {
+                    tracing::warn!("{file} is a second reader; left alone");
+                } else {
+                    tracing::info!("found the reader {file}");
+                    reader = Some(FoundReader { path, file });
+                }
                 continue;
             }
             Ok(header) => {
@@ -102,7 +129,11 @@ pub fn scan(folder: &Path, sandbox: &Sandbox) -> Scanned {
         });
     }
     models.sort_by(|a, b| a.id.cmp(&b.id));
-    Scanned { models, adapters }
+    Scanned {
+        models,
+        adapters,
+        reader,
+    }
 }
 
 /// A file's length, and its last change in Unix seconds; 0 for what cannot be had.

@@ -1,13 +1,14 @@
-//! One instance of the component, called through its C ABI, version 3.
+//! One instance of the component, called through its C ABI, version 4.
 //!
 //! See the crate `meetara-component` for the ABI itself.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use meetara_api::TurnsRead;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wasmtime::{Store, Trap, TypedFunc, WasmParams, WasmResults};
@@ -15,8 +16,8 @@ use wasmtime::{Store, Trap, TypedFunc, WasmParams, WasmResults};
 use super::guest::{self, Abandoned, Guest, Stopped};
 use super::image::Image;
 use super::wire::{
-    ABI_VERSION, Choose, Chosen, Embed, Embedded, Failure, Inspected, KvType, Loaded, NeedMore,
-    Opened, Start, Started, Stepped,
+    ABI_VERSION, Choose, Chosen, Domain, Embed, Embedded, Failure, Inspected, KvType, Loaded,
+    NeedMore, Opened, Read, Start, Started, Stepped,
 };
 use super::{Limits, Sandbox, SandboxError, memory};
 
@@ -32,6 +33,9 @@ pub struct Instance {
     free: TypedFunc<Address, i32>,
     inspect: TypedFunc<(Address, u64), i32>,
     model_load: TypedFunc<Address, i32>,
+    reader_load: TypedFunc<Address, i32>,
+    read: TypedFunc<Address, i32>,
+    domains: TypedFunc<(), i32>,
     adapters_max: TypedFunc<u32, i32>,
     adapter_load: TypedFunc<(Address, Address), i32>,
     adapters: TypedFunc<(), i32>,
@@ -73,6 +77,9 @@ impl Instance {
             free: function(&instance, &mut store, "meetara_free")?,
             inspect: function(&instance, &mut store, "meetara_inspect")?,
             model_load: function(&instance, &mut store, "meetara_model_load")?,
+            reader_load: function(&instance, &mut store, "meetara_reader_load")?,
+            read: function(&instance, &mut store, "meetara_read")?,
+            domains: function(&instance, &mut store, "meetara_domains")?,
             adapters_max: function(&instance, &mut store, "meetara_adapters_max")?,
             adapter_load: function(&instance, &mut store, "meetara_adapter_load")?,
             adapters: function(&instance, &mut store, "meetara_adapters")?,
@@ -143,6 +150,38 @@ impl Instance {
         self.result()
     }
 
+    /// Loads the reader in the file at `path` into this instance.
+    ///
+    /// # Errors
+    /// What the engine finds wrong with it; a file that cannot be read.
+    pub fn load_reader(&mut self, path: &Path) -> Result<(), SandboxError> {
+        let len = file_len(path)?;
+        let file = self.read_file(path, len)?;
+        let reader_load = self.reader_load.clone();
+        self.status(&reader_load, file).map(drop)
+    }
+
+    /// Reads somebody's turns. Without a reader in this instance only rules look for danger.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn read(&mut self, request: &Read<'_>) -> Result<TurnsRead, SandboxError> {
+        let at = self.write_json(request)?;
+        let read = self.read.clone();
+        self.status(&read, at)?;
+        self.result()
+    }
+
+    /// The domains that the engine knows.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn domains(&mut self) -> Result<Vec<Domain>, SandboxError> {
+        let domains = self.domains.clone();
+        self.status(&domains, ())?;
+        self.result()
+    }
+
     /// Lets adapters take at most `bytes` together.
     ///
     /// # Errors
@@ -157,11 +196,7 @@ impl Instance {
     /// # Errors
     /// What the engine finds wrong with it; a file that cannot be read.
     pub fn load_adapter(&mut self, name: &str, path: &Path) -> Result<(), SandboxError> {
-        let len = std::fs::metadata(path).map_err(|source| SandboxError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        let file = self.read_file(path, len.len())?;
+        let file = self.read_file(path, file_len(path)?)?;
         let name = self.write(name.as_bytes())?;
         let adapter_load = self.adapter_load.clone();
         self.status(&adapter_load, (name, file)).map(drop)
@@ -226,11 +261,16 @@ impl Instance {
         session: i32,
         request: &impl Serialize,
     ) -> Result<T, SandboxError> {
-        let json = serde_json::to_vec(request)
-            .map_err(|_| unknown("a request could not be written as JSON"))?;
-        let at = self.write(&json)?;
+        let at = self.write_json(request)?;
         self.status(function, (session, at))?;
         self.result()
+    }
+
+    /// A buffer in the guest that holds a request as JSON.
+    fn write_json(&mut self, request: &impl Serialize) -> Result<Address, SandboxError> {
+        let json = serde_json::to_vec(request)
+            .map_err(|_| unknown("a request could not be written as JSON"))?;
+        self.write(&json)
     }
 
     /// Does one bounded piece of work.
@@ -367,6 +407,15 @@ impl Instance {
             mib: self.limits.memory_bytes_max >> 20,
         }
     }
+}
+
+/// A file's length.
+fn file_len(path: &Path) -> Result<u64, SandboxError> {
+    let metadata = std::fs::metadata(path).map_err(|source| SandboxError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(metadata.len())
 }
 
 fn function<P: WasmParams, R: WasmResults>(

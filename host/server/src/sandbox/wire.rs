@@ -1,4 +1,4 @@
-//! The JSON that crosses the component's ABI, version 3, as the host reads and writes it.
+//! The JSON that crosses the component's ABI, version 4, as the host reads and writes it.
 //!
 //! The component defines these shapes in its own module `wire`. The host never links the
 //! component, so what it needs of them is stated here again; the host's tests, which run the
@@ -10,7 +10,7 @@ use meetara_api::{
 use serde::{Deserialize, Serialize};
 
 /// The ABI that this host speaks.
-pub const ABI_VERSION: i32 = 3;
+pub const ABI_VERSION: i32 = 4;
 
 /// How a conversation's keys and values are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -33,6 +33,30 @@ pub struct Inspected {
     /// `general.type`; `model` when the file does not say.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The classifiers of an encoder.
+    pub heads: Vec<String>,
+}
+
+/// Somebody's turns, to be read; the answer is a [`meetara_api::TurnsRead`].
+#[derive(Debug, Serialize)]
+pub struct Read<'a> {
+    /// Oldest first.
+    pub turns: &'a [String],
+    /// Where they are.
+    pub region: Option<&'a str>,
+    /// Whether their feelings are asked for.
+    pub feelings: bool,
+}
+
+/// A row of `domains.toml`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Domain {
+    /// Its name.
+    pub name: String,
+    /// What must be shown with replies; empty where nothing must.
+    pub disclaimer: String,
+    /// Whether feelings may be read without an operator's own setting.
+    pub emotion_default: bool,
 }
 
 /// The header is longer than the head that was handed in.
@@ -58,17 +82,17 @@ pub struct Opened {
     pub context_max: u32,
 }
 
-/// What the model reads: one key, `messages` or `text`.
+/// What the model is given: one key, `messages` or `text`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Read<'a> {
+pub enum Given<'a> {
     /// A conversation.
     Messages(&'a [Message]),
     /// Plain text.
     Text(&'a str),
 }
 
-impl<'a> From<&'a Prompt> for Read<'a> {
+impl<'a> From<&'a Prompt> for Given<'a> {
     fn from(prompt: &'a Prompt) -> Self {
         match prompt {
             Prompt::Chat(messages) => Self::Messages(messages),
@@ -82,7 +106,7 @@ impl<'a> From<&'a Prompt> for Read<'a> {
 pub struct Start<'a> {
     /// What is replied to.
     #[serde(flatten)]
-    pub prompt: Read<'a>,
+    pub prompt: Given<'a>,
     /// How the reply is drawn.
     pub params: &'a Sampling,
     /// What is added to the model; all are loaded.
@@ -94,7 +118,7 @@ pub struct Start<'a> {
 pub struct Choose<'a> {
     /// What they answer.
     #[serde(flatten)]
-    pub prompt: Read<'a>,
+    pub prompt: Given<'a>,
     /// The labels.
     pub labels: &'a [String],
     /// What is added to the model; all are loaded.

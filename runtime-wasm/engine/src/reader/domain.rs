@@ -21,7 +21,7 @@ const MIX_SHARE: f32 = 0.5;
 const CLASS_MIN: f32 = 0.4;
 
 /// A row of `domains.toml`, without its texts for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Domain {
     /// Its id, as in `meetara:<name>`.
     pub name: &'static str,

@@ -128,6 +128,12 @@ impl Reader {
             .all(|name| find(encoder, name).is_ok())
     }
 
+    /// The rules.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// The encoder.
     #[must_use]
     pub fn encoder(&self) -> &Encoder {
@@ -194,18 +200,14 @@ impl Reader {
         };
         let last = last.as_ref();
         let mut reading = self.read(last)?;
-        if before.is_empty() || reading.safety.flagged || words(last) >= TURN_WORDS_MIN {
+        if reading.safety.flagged {
             return Ok(reading);
         }
-        let mut context = String::new();
-        for turn in &before[before.len().saturating_sub(TURNS_BEFORE)..] {
-            context.push_str(end(turn.as_ref(), TURN_CHARS));
-            context.push('\n');
+        if let Some(context) = context(before, last) {
+            let whole = self.read(&context)?;
+            reading.safety = whole.safety;
+            reading.domain = whole.domain;
         }
-        context.push_str(last);
-        let whole = self.read(&context)?;
-        reading.safety = whole.safety;
-        reading.domain = whole.domain;
         Ok(reading)
     }
 
@@ -257,6 +259,36 @@ fn three(numbers: &[f32]) -> [f32; 3] {
 /// How many words a text has.
 fn words(text: &str) -> usize {
     text.split_whitespace().take(TURN_WORDS_MIN).count()
+}
+
+/// A short last turn with those before it.
+fn context<T: AsRef<str>>(before: &[T], last: &str) -> Option<String> {
+    if before.is_empty() || words(last) >= TURN_WORDS_MIN {
+        return None;
+    }
+    let mut context = String::new();
+    for turn in &before[before.len().saturating_sub(TURNS_BEFORE)..] {
+        context.push_str(end(turn.as_ref(), TURN_CHARS));
+        context.push('\n');
+    }
+    context.push_str(last);
+    Some(context)
+}
+
+/// What the rules alone say of the last of somebody's turns, for a host without a text model: as
+/// [`Reader::read_turns`], but for the classifier's half.
+#[must_use]
+pub fn read_by_rules<T: AsRef<str>>(gate: &Gate, turns: &[T]) -> SafetyReading {
+    let mut held = [false; 3];
+    if let Some((last, before)) = turns.split_last() {
+        held = gate.check(last.as_ref());
+        if held == [false; 3]
+            && let Some(context) = context(before, last.as_ref())
+        {
+            held = gate.check(&context);
+        }
+    }
+    safety::reading(held, None, [1.0; 3], true)
 }
 
 /// The first `chars` characters.

@@ -21,8 +21,8 @@ pub struct SafetyReading {
     pub also: Vec<Category>,
     /// The classifier's probabilities; `None` where it could not read the text.
     pub scores: Option<SafetyScores>,
-    /// Whether `flagged: false` means little, because the classifier does not know the text's language, or it has no
-    /// words, and the rules are English.
+    /// Whether `flagged: false` means little: the classifier was not asked or does not know the text's language, and
+    /// the rules are English.
     pub abstained: bool,
 }
 
