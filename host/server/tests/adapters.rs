@@ -49,7 +49,9 @@ async fn a_chat_names_adapters_alone_and_mixed() {
 
     let base = say(&host, json!({})).await;
     let reply = host
-        .chat(&request(json!({"model": "meetara:nutrition"})))
+        .chat(&request(
+            json!({"model": "meetara:nutrition", "meetara": {"disclaimer": false}}),
+        ))
         .await;
     assert_eq!(reply["model"], "meetara:nutrition");
     let alone = reply["choices"][0]["message"]["content"].as_str().unwrap();
