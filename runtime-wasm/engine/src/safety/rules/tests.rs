@@ -34,18 +34,13 @@ fn expanded(text: &str) -> String {
 }
 
 fn lines() -> Vec<String> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
-    [
-        "tests/data/safety/test.tsv",
-        "trainer-native/data/safety/train.tsv",
-    ]
-    .iter()
-    .flat_map(|path| {
-        let text = std::fs::read_to_string(format!("{root}{path}")).unwrap();
-        let texts = text.lines().filter_map(|line| line.split_once('\t'));
-        texts.map(|(_, text)| plain(text)).collect::<Vec<_>>()
-    })
-    .collect()
+    let files = [
+        include_str!("../../../../../tests/data/safety/test.tsv"),
+        include_str!("../../../../../trainer-native/data/safety/train.tsv"),
+    ];
+    let lines = files.iter().flat_map(|text| text.lines());
+    let texts = lines.filter_map(|line| line.split_once('\t'));
+    texts.map(|(_, text)| plain(text)).collect()
 }
 
 #[test]
