@@ -72,6 +72,7 @@ function serviceWorker() {
           else if (isBuild(item, "webgpu", "meetara_webgpu") || /meetara_webgpu[^/]*\.js$/.test(name)) late.push(name);
           else if (["encoder", "encoder-simd128"].some((build) => isBuild(item, build, "meetara_encoder")) || /meetara_encoder[^/]*\.js$/.test(name)) late.push(name);
           else if (isBuild(item, "threads", "meetara_threads") || /(meetara_threads|pool-worker)[^/]*\.js$/.test(name)) late.push(name);
+          else if (isBuild(item, "constraint", "meetara_constraint") || /meetara_constraint[^/]*\.js$/.test(name)) late.push(name);
           else if (name !== "index.html") files.push(name);
         }
         for (const name of readdirSync("public").sort()) {

@@ -5,7 +5,7 @@ import { Adapters } from "./adapters.js";
 import { abortError } from "./errors.js";
 import { Listener, piecesOf, textsToHear } from "./listener.js";
 import { orderOf, placeOf } from "./order.js";
-import { biasPairs, canonicalPrompt, freshSeed, readable, refuseUnsupported } from "./prompt.js";
+import { biasPairs, canonicalPrompt, freshSeed, readable, refuseUnsupported, schemaText } from "./prompt.js";
 import { progressReporter } from "./progress.js";
 import { Runtime } from "./runtime.js";
 
@@ -78,7 +78,7 @@ export class ChatClient {
         for (const piece of piecesOf(heard.help)) onText(piece);
         return { finish: "stop", usage: NO_COST, meetara: heard.meetara };
       }
-      const request = { session: this.#session, messages: heard?.messages ?? asked, params: paramsOf(body), adapters };
+      const request = { session: this.#session, messages: heard?.messages ?? asked, params: paramsOf(body), adapters, schema: schemaOf(body) };
       const onEvent = (event) => {
         if (event.event === "device") this.#device = event.device;
         if (event.event === "text") onText(event.text, event.logprobs);
@@ -87,6 +87,7 @@ export class ChatClient {
     });
     chatMessages(messages);
     paramsOf(body);
+    schemaOf(body);
     const head = {
       id: `chatcmpl-${randomHex()}`,
       created: Math.floor(Date.now() / 1000),
@@ -131,7 +132,7 @@ function chatMessages(messages) {
 }
 
 function paramsOf(body) {
-  refuseUnsupported({ tools: body.tools, responseConstraint: body.response_format?.type !== "text" && body.response_format });
+  refuseUnsupported({ tools: body.tools });
   for (const field of Object.keys(body)) {
     const known = SAMPLING.includes(field) || IGNORED.has(field) || READ.has(field);
     const one = field === "n" && body.n === 1;
@@ -146,6 +147,15 @@ function paramsOf(body) {
   if (body.logit_bias != null) params.logit_bias = biasPairs(body.logit_bias);
   params.seed ??= freshSeed();
   return params;
+}
+
+/** The text of the schema that `response_format` asks for; undefined for none. */
+function schemaOf({ response_format: format, stop }) {
+  if (format == null || format.type === "text") return undefined;
+  if (stop?.length) throw new TypeError("stop would end a reply before it follows its response_format.");
+  if (format.type === "json_object") return schemaText({ type: "object" });
+  if (format.type === "json_schema" && format.json_schema?.schema) return schemaText(format.json_schema.schema);
+  throw new TypeError('response_format must be { type: "text" }, { type: "json_object" } or { type: "json_schema", json_schema: { name, schema } }.');
 }
 
 /** The engine's log-probabilities in OpenAI's words. */

@@ -9,6 +9,7 @@ const NAME_OF_REASON = {
   invalid_model: "DataError",
   unsupported_model: "NotSupportedError",
   invalid_request: "TypeError",
+  invalid_constraint: "NotSupportedError",
   context_overflow: "QuotaExceededError",
   out_of_memory: "OperationError",
   template: "OperationError",

@@ -10,7 +10,7 @@ import { abortError, quotaExceeded } from "./errors.js";
 import { Listener, piecesOf, textsToHear } from "./listener.js";
 import { models } from "./models.js";
 import { orderOf, placeOf } from "./order.js";
-import { canonicalPrompt, directParams, freshSeed, readable, refuseUnsupported, samplingParams } from "./prompt.js";
+import { canonicalPrompt, directParams, freshSeed, readable, refuseUnsupported, samplingParams, schemaText } from "./prompt.js";
 import { progressReporter, withHandlerProperty } from "./progress.js";
 import { Runtime } from "./runtime.js";
 
@@ -378,16 +378,18 @@ export class LanguageModel extends EventTarget {
 
   async #ask(input, options, onText) {
     refuseUnsupported(options);
+    const schema = schemaText(options.responseConstraint);
     const added = canonicalPrompt(input, this.#hasMessages());
     const params = { ...this.#sampling.params, ...directParams(options) };
     params.seed ??= freshSeed();
     const adapters = this.#adapters.for(options.adapters);
+    if (schema !== undefined && params.stop?.length) throw new TypeError("stop would end a reply before it follows its responseConstraint.");
     return this.#inTurn(options.signal, async (signal) => {
       const history = [...this.#history, ...added];
       const heard = await this.#listener?.hear(textsToHear(history.slice(this.#heard)), signal);
       if (heard?.help) return this.#giveHelp(history, heard.help, onText);
       try {
-        await this.#generate(history, { params, adapters, profile: options.profile === true }, onText, signal);
+        await this.#generate(history, { params, adapters, schema, profile: options.profile === true }, onText, signal);
       } catch (error) {
         heard?.undo();
         throw error;
@@ -407,7 +409,7 @@ export class LanguageModel extends EventTarget {
     this.#contextUsage = Math.min(usage, this.#contextWindow);
   }
 
-  async #generate(history, { params, adapters, profile }, onText, signal) {
+  async #generate(history, { params, adapters, schema, profile }, onText, signal) {
     const all = [...this.#initial, ...history];
     const messages = this.#listener?.told(all) ?? all;
     let text = "";
@@ -424,7 +426,7 @@ export class LanguageModel extends EventTarget {
     };
     let reply;
     try {
-      const request = { session: this.#session, messages, params, adapters, profile };
+      const request = { session: this.#session, messages, params, adapters, schema, profile };
       reply = await this.#runtime.request("generate", request, { signal, onEvent });
     } catch (error) {
       if (error?.reason !== "context_overflow") throw error;

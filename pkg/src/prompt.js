@@ -45,11 +45,25 @@ function notSupported(message) {
 }
 
 /** Refuses what this package does not do, rather than doing something else. */
-export function refuseUnsupported({ expectedInputs, expectedOutputs, tools, responseConstraint } = {}) {
+export function refuseUnsupported({ expectedInputs, expectedOutputs, tools } = {}) {
   const onlyText = (list) => !list || list.every((expected) => expected.type === "text");
   if (!onlyText(expectedInputs) || !onlyText(expectedOutputs)) throw notSupported("Only text goes in and comes out.");
   if (tools?.length) throw notSupported("Tools are not supported.");
-  if (responseConstraint) throw notSupported("responseConstraint is not supported.");
+}
+
+/**
+ * The text of the JSON schema that a reply is to follow; undefined for none.
+ * @param {unknown} schema a JSON schema as an object
+ */
+export function schemaText(schema) {
+  if (schema === undefined || schema === null) return undefined;
+  if (schema instanceof RegExp) throw notSupported("responseConstraint: a regular expression is not understood; give a JSON schema with a pattern.");
+  if (typeof schema !== "object" || Array.isArray(schema)) throw new TypeError("responseConstraint must be a JSON schema, an object.");
+  try {
+    return JSON.stringify(schema);
+  } catch {
+    throw failure("invalid_constraint", "responseConstraint cannot be written as JSON: it is nested too deep, or holds itself.");
+  }
 }
 
 /** Temperature, top-k and top-p of the Prompt API's sampling modes. */

@@ -15,12 +15,14 @@
 
 import { turn } from "#platform";
 import { AdapterShelf } from "./adapter-shelf.js";
+import { Follower, vocabularyOf } from "./constraint.js";
 import { loadEngine, pickEncoderVariant } from "./engine.js";
 import { abortError, failure, toWire } from "./errors.js";
 import { findAdapter } from "./gpu.js";
 import { loadModel } from "./source.js";
 import { openStore } from "./store.js";
 import { loadThreads, wantsThreads } from "./threads.js";
+import { warmUp } from "./warm-up.js";
 
 /** Between two progress events at least this much time passes. */
 const PROGRESS_EVERY_MS = 50;
@@ -53,6 +55,8 @@ export function serve(post, listen) {
   const active = new Set();
   const aborted = new Set();
   let line = Promise.resolve();
+  /** The model's tokens for replies that follow a schema; a promise once one was asked for. */
+  let vocabulary = null;
 
   const ops = {
     async load(id, { variant, order, device = "cpu", testing, adapterBytesMax, as = "model" }) {
@@ -90,7 +94,8 @@ export function serve(post, listen) {
       };
       const store = order.key || order.stored ? await openStore() : null;
       const kind = encoder ? "encoder" : "model";
-      const loaded = await loadModel({ engineFor, store, take, kind, progress: progressOf(id) }, order);
+      const meanwhile = encoder || onGpu ? undefined : warmUp;
+      const loaded = await loadModel({ engineFor, store, take, kind, progress: progressOf(id), meanwhile }, order);
       model = loaded.model;
       if (!encoder) shelf = new AdapterShelf(engine, model, adapterBytesMax);
       const regions = as === "reader" ? engine.help_regions() : undefined;
@@ -214,8 +219,27 @@ export function serve(post, listen) {
     });
   }
 
-  async function generate(id, { session: number, messages, params, adapters, profile }) {
+  async function generate(id, request) {
     await startOf(id);
+    const follower = request.schema === undefined ? null : await followerOf(request.schema);
+    try {
+      return await reply(id, request, follower);
+    } finally {
+      follower?.free();
+    }
+  }
+
+  /** What holds a reply to a schema. */
+  async function followerOf(schema) {
+    vocabulary ??= vocabularyOf(model);
+    // Another try may find the files.
+    vocabulary.catch(() => {
+      vocabulary = null;
+    });
+    return new Follower(await vocabulary, schema);
+  }
+
+  async function reply(id, { session: number, messages, params, adapters, profile }, follower) {
     const began = performance.now();
     const spans = profile ? {} : undefined;
     const session = await shelf.with(adapters, () => {
@@ -226,6 +250,7 @@ export function serve(post, listen) {
       session.start_chat(messages, params);
       return session;
     });
+    follower?.guide(session);
     const adapted = adapters.some(({ scale }) => scale !== 0);
     let first = 0;
     const tell = () => {
@@ -246,6 +271,11 @@ export function serve(post, listen) {
           session.start_profile();
         }
         first ||= performance.now();
+        if (follower && step.type === "token") {
+          follower.accept(step.id);
+          follower.guide(session);
+        }
+        if (follower && step.finish === "length") step.text = follower.close(step.text);
         if (step.text || step.logprobs) post({ id, event: "text", text: step.text, logprobs: step.logprobs });
       }
       if (step.type === "done") {

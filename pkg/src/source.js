@@ -27,8 +27,8 @@ const MAGIC = "GGUF";
 
 /**
  * Loads a model.
- * @param {{ engineFor: (bytes: number | null) => Promise<any>, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void, kind?: "model" | "adapter" | "encoder" }} context
- *   `take` makes the model of a filled buffer; `kind` says what is loaded
+ * @param {{ engineFor: (bytes: number | null) => Promise<any>, store: any, take: (buffer: any) => any, progress: (bytes: number, total: number | null) => void, kind?: "model" | "adapter" | "encoder", meanwhile?: (engine: any) => void }} context
+ *   `take` makes the model of a filled buffer; `kind` says what is loaded; `meanwhile` is done while the network brings it
  * @param {Order} order
  * @returns {Promise<{ model: any, from: "store" | "file" | "network" | "data", kept: boolean }>}
  */
@@ -102,7 +102,7 @@ async function fromReader({ engineFor, take, progress }, order, reader, from) {
   }
 }
 
-async function fromStream({ engineFor, store, take, progress, kind = "model" }, order, chunks, length, from) {
+async function fromStream({ engineFor, store, take, progress, kind = "model", meanwhile }, order, chunks, length, from) {
   let writer = await begin(store, order.key);
   let buffer = null;
   try {
@@ -111,6 +111,7 @@ async function fromStream({ engineFor, store, take, progress, kind = "model" }, 
     const engine = await engineFor(length);
     if (length !== null) buffer = new engine.ModelBuffer(length);
     progress(0, length);
+    if (from === "network") meanwhile?.(engine);
     for await (const chunk of each(chunks)) {
       if (at === 0 && chunk.length >= MAGIC.length) checkMagic(chunk);
       if (length !== null && at + chunk.length > length) {

@@ -273,7 +273,8 @@ describe("wrong arguments", () => {
   test("parameters out of range are named by the engine", async () => {
     const session = await LanguageModel.create(GREEDY);
     await assert.rejects(session.prompt("x", { topP: 2 }), (error) => error instanceof TypeError && /top_p/.test(error.message));
-    await assert.rejects(session.prompt("x", { responseConstraint: {} }), { name: "NotSupportedError" });
+    await assert.rejects(session.prompt("x", { responseConstraint: /x/ }), { name: "NotSupportedError" });
+    await assert.rejects(session.prompt("x", { responseConstraint: "{}" }), TypeError);
     await assert.rejects(session.prompt([{ role: "user", content: [{ type: "image", value: 1 }] }]), { name: "NotSupportedError" });
     assert.throws(() => new LanguageModel(), TypeError);
     session.destroy();

@@ -83,6 +83,8 @@ export declare class Model {
   count_chat(messages: EngineMessage[], reply: boolean): number;
   /** Token ids of a plain text. */
   tokenize(text: string, special: boolean): Uint32Array;
+  /** All tokens, as the module for schemas takes them. */
+  vocabulary(): Uint8Array;
   /** The most bytes that adapters take together, 64 MiB at first; drops those that are loaded. */
   adapters_max(bytes: number): void;
   /**
@@ -127,6 +129,8 @@ export declare class Session {
   start_chat(messages: EngineMessage[], params?: GenerateParams): { prompt_tokens: number; cached_tokens: number };
   start_text(text: string, params?: GenerateParams): { prompt_tokens: number; cached_tokens: number };
   step(): Step;
+  /** Bars from the next step's token all ids but those whose bit is set in `mask`, 32 in each number. */
+  allow(mask: Uint32Array): void;
   /** Of each label as the reply: its probability and its log-probability, in turn. */
   choose_chat(messages: EngineMessage[], labels: string[]): Float32Array;
   /** The vector of a text, of length 1; with `last` the last token's, else the mean. Forgets the conversation. */

@@ -333,6 +333,14 @@ export interface LanguageModelPromptOptions extends ReplyOptions {
   signal?: AbortSignal;
   /** Ours: the adapters of this reply, in place of the session's. */
   adapters?: AdapterMix;
+  /**
+   * A JSON schema that the reply follows, also where it is cut off by `maxTokens` or the end of the context. It is not
+   * shown to the model: say in the prompt what you want. Fetches `dist/constraint` (see README) when first used; not
+   * together with `stop`.
+   */
+  responseConstraint?: object;
+  /** Accepted: a schema is never added to the prompt. */
+  omitResponseConstraintInput?: boolean;
 }
 
 /** Ours: what a model's file says of itself. */
@@ -413,7 +421,7 @@ export interface DeviceState {
 /**
  * Errors are DOMExceptions with the Prompt API's names (or a TypeError or RangeError for a wrong argument).
  * Ours: `reason` is a stable word, one of `invalid_model`, `unsupported_model`, `invalid_request`,
- * `context_overflow`, `out_of_memory`, `template`, `internal`, `network`, `incomplete`, `checksum`,
+ * `invalid_constraint`, `context_overflow`, `out_of_memory`, `template`, `internal`, `network`, `incomplete`, `checksum`,
  * `not_found`, `aborted`, `stopped`. A QuotaExceededError has `requested` and `quota`, in tokens.
  */
 export interface MeetaraError extends DOMException {
@@ -602,6 +610,11 @@ export interface ChatRequest {
   logit_bias?: Record<string, number>;
   /** An extension, which meetara-host has too: LoRA adapters over the model, by the names of `client.adapters`. */
   adapters?: AdapterMix;
+  /** Not together with `stop`. */
+  response_format?:
+    | { type: "text" }
+    | { type: "json_object" }
+    | { type: "json_schema"; json_schema: { name?: string; description?: string; schema: object; strict?: boolean } };
 }
 
 export interface ChatLogprob {

@@ -35,8 +35,25 @@ function findSmollm2() {
 
 const models = { "/pocket.gguf": existsSync(POCKET) ? POCKET : TINY, "/smollm2.gguf": findSmollm2() };
 
+/** The pool's worker with a module whose calls through the table trap: the first piece it takes stops it. */
+function trapping(worker) {
+  const start = "({ data: { module, memory, stackBytes } }) => {";
+  assert.ok(worker.includes(start), "the pool's worker begins otherwise now");
+  const without = `async ({ data: { memory, stackBytes } }) => {
+  const whole = new Uint8Array(await (await fetch("/pkg/dist/threads/meetara_threads_bg.wasm")).arrayBuffer());
+  const kept = [whole.subarray(0, 8)];
+  for (let at = 8; at < whole.length; ) {
+    let [length, shift, next] = [0, 0, at + 1];
+    do length |= (whole[next] & 0x7f) << shift, shift += 7; while (whole[next++] & 0x80);
+    if (whole[at] !== ELEMENTS) kept.push(whole.subarray(at, next + length));
+    at = next + length;
+  }
+  const module = new WebAssembly.Module(await new Blob(kept).arrayBuffer());`;
+  return worker.replace(start, without.replace("ELEMENTS", "9"));
+}
+
 /** Serves the package; `isolated` as browsers want it for shared memory. */
-async function serve(isolated) {
+async function serve(isolated, broken) {
   const server = createServer((request, response) => {
     if (isolated) {
       response.setHeader("cross-origin-opener-policy", "same-origin");
@@ -51,7 +68,9 @@ async function serve(isolated) {
     let bytes = readFileSync(path);
     if (extname(path) === ".js") {
       // What a bundler does with the package's own imports.
-      bytes = Buffer.from(bytes.toString().replaceAll('"#platform"', '"/pkg/src/platform-web.js"'));
+      let text = bytes.toString().replaceAll('"#platform"', '"/pkg/src/platform-web.js"');
+      if (broken && request.url.endsWith("/pool-worker.js")) text = trapping(text);
+      bytes = Buffer.from(text);
       response.setHeader("content-length", bytes.length);
     }
     response.end(bytes);
@@ -63,8 +82,8 @@ async function serve(isolated) {
 const browser = await chromium.launch({ executablePath: BROWSERS.find(existsSync), args: ["--no-sandbox", "--disable-gpu"] });
 
 /** A page of a server, in which `reply` runs. */
-async function openPage(isolated) {
-  const server = await serve(isolated);
+async function openPage(isolated, broken = false) {
+  const server = await serve(isolated, broken);
   const context = await browser.newContext();
   const page = await context.newPage();
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
@@ -96,6 +115,15 @@ async function sameText(page, model, tokens, variant) {
   assert.ok(many.text.length > 0);
   assert.equal(many.text, one.text, `${model} says something else with threads`);
   return { one, many };
+}
+
+/** A worker of the pool that traps ends the reply with an error; nobody waits for it. */
+async function workerTraps() {
+  const page = await openPage(true, true);
+  const patience = new Promise((late) => setTimeout(late, 20_000, "still waiting").unref());
+  const reply = page.reply("/pocket.gguf", "threads", 200).then(({ used }) => `an answer by ${used}`, ({ message }) => message);
+  assert.match(await Promise.race([reply, patience]), /stopped at a fault of its own/);
+  await page.close();
 }
 
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
@@ -139,6 +167,7 @@ try {
     else console.log("NOTE: SmolLM2 is not there; only the small model was tried");
     if (process.argv.includes("--bench")) await bench(page);
     await page.close();
+    await workerTraps();
 
     const plain = await openPage(false);
     assert.equal((await plain.reply("/pocket.gguf", "threads", 4)).used, "relaxed", "a page that is not isolated has no threads");

@@ -11,7 +11,7 @@ const FILES = ["__FILES__"];
 const RELAXED = ["__RELAXED__"];
 const SIMD128 = ["__SIMD128__"];
 const SCALAR = ["__SCALAR__"];
-/** The builds for the GPU and with threads, which are kept once they were wanted. */
+/** The builds for the GPU and with threads, and the module for schemas, which are kept once they were wanted. */
 const LATE = ["__LATE__"];
 
 /** Modules that hold one instruction each, as in the package's engine.js. */

@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crates that are built for WebAssembly only, so native builds leave them out.
-pub const WASM_MEMBERS: [&str; 3] = ["meetara-browser", "meetara-component", "meetara-edge"];
+pub const WASM_MEMBERS: [&str; 4] = [
+    "meetara-browser",
+    "meetara-browser-constraint",
+    "meetara-component",
+    "meetara-edge",
+];
 
 /// The target triple of everything that runs in a sandbox.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";

@@ -8,6 +8,7 @@
 //! | browser bundle that also runs on the GPU | browser, feature `gpu` | simd128, relaxed-simd | `pkg/dist/webgpu/` |
 //! | browser bundle of encoders alone | browser, feature `encoder` without the others | simd128 | `pkg/dist/encoder/` |
 //! | browser bundle with threads | browser, feature `threads` | the same, atomics | `pkg/dist/threads/` |
+//! | masks of schemas, for any of these | browser/constraint | none | `pkg/dist/constraint/` |
 //! | module for the wasmtime host | component | relaxed | `<target>/wasm/meetara_component.wasm` |
 //! | Cloudflare Worker | edge | relaxed | `host/edge/dist/` |
 //!
@@ -56,6 +57,8 @@ pub enum Product {
     Encoder,
     /// The same with SIMD
     EncoderSimd128,
+    /// The browser's module that holds replies to schemas, beside any bundle
+    Constraint,
     /// The module that the native host runs in wasmtime
     Component,
     /// The Cloudflare Worker
@@ -63,8 +66,8 @@ pub enum Product {
 }
 
 impl Product {
-    /// The builds of which a browser takes one; the page's build needs all of them.
-    pub const BROWSER: [Self; 7] = [
+    /// The builds of which a browser takes one, and what goes beside; the page's build needs all of them.
+    pub const BROWSER: [Self; 8] = [
         Self::Scalar,
         Self::Simd128,
         Self::Relaxed,
@@ -72,24 +75,24 @@ impl Product {
         Self::Threads,
         Self::Encoder,
         Self::EncoderSimd128,
+        Self::Constraint,
     ];
     /// The builds that run on servers.
     const SERVERS: [Self; 2] = [Self::Component, Self::Edge];
 }
 
-/// Target features; each has its own target folder, since RUSTFLAGS are part of every build.
+/// How a product is compiled: target features, cargo's features.
 #[derive(Clone, Copy)]
 pub enum Features {
     Scalar,
     Simd128,
     Relaxed,
-    /// Relaxed SIMD and the cargo feature `gpu`, in a folder of its own: cargo gives a cdylib the same
-    /// file name whatever its features are.
+    /// Relaxed SIMD and the cargo feature `gpu`.
     Webgpu,
     /// Relaxed SIMD and the cargo feature `threads`, over shared memory, with a standard library of
     /// its own.
     Threads,
-    /// Relaxed SIMD and the cargo feature `encoder` alone, in a folder of its own as for `Webgpu`.
+    /// Relaxed SIMD and the cargo feature `encoder` alone.
     Encoder,
     /// The same with SIMD.
     EncoderSimd128,
@@ -147,6 +150,21 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 out_dir,
                 flavour: bindgen::Flavour::Page,
                 optimise,
+                converge: true,
+            };
+            bindgen::run(project, &job)
+        }
+        Product::Constraint => {
+            let input = cargo::build(project, "meetara-browser-constraint", Features::Scalar)?;
+            let job = bindgen::Job {
+                name: "browser-constraint".to_owned(),
+                input,
+                out_name: "meetara_constraint",
+                out_dir: project.root.join("pkg/dist/constraint"),
+                flavour: bindgen::Flavour::Page,
+                optimise,
+                // It is the largest and fetched by few, and would take two minutes.
+                converge: false,
             };
             bindgen::run(project, &job)
         }
@@ -176,6 +194,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 out_dir: project.root.join("host/edge/dist"),
                 flavour: bindgen::Flavour::Workerd,
                 optimise,
+                converge: true,
             };
             bindgen::run(project, &job)
         }

@@ -1,12 +1,16 @@
 //! Memory for a model's file, filled by JavaScript in place.
 
 use meetara_engine::Error;
+use meetara_engine::nn::memory;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::{JsResult, to_js};
 
 /// The largest file that can be asked for, in bytes: `isize::MAX` on wasm32.
 const LEN_MAX: f64 = 2_147_483_647.0;
+
+/// What must be free beside a file: less than any model takes while it is loaded.
+const LOAD_ROOM: usize = 64 << 10;
 
 /// A model's file on its way into memory: exactly `len` bytes, zero at first.
 #[wasm_bindgen]
@@ -43,6 +47,11 @@ impl ModelBuffer {
         bytes
             .try_reserve_exact(len_bytes)
             .map_err(|_| no_memory())?;
+        // A model whose file alone fills the memory is of no use, nor could anything be said about it.
+        if memory::assure(LOAD_ROOM, "loading").is_err() {
+            drop(bytes);
+            return Err(no_memory());
+        }
         // `resize` is a loop over bytes in a build for size, and this is the first code to run:
         // browsers have not compiled it for speed yet. Filling memory is one instruction.
         // SAFETY: `len_bytes` bytes were reserved, and all of them are written.

@@ -139,4 +139,11 @@ impl Model {
         };
         self.inner.tokenizer().encode(text, special).map_err(to_js)
     }
+
+    /// All tokens, as the module for schemas (`pkg/dist/constraint`) takes them.
+    #[cfg(feature = "extras")]
+    #[must_use]
+    pub fn vocabulary(&self) -> Vec<u8> {
+        self.inner.tokenizer().vocabulary()
+    }
 }

@@ -7,6 +7,7 @@ use meetara_engine::generate::{Choice, Pooling};
 use meetara_engine::generate::{
     Finish, GenerateParams, Logprobs, Session as EngineSession, Step, Usage,
 };
+use meetara_engine::nn::memory;
 use meetara_engine::template::Message;
 use serde::Serialize;
 use wasm_bindgen::JsValue;
@@ -125,6 +126,14 @@ fn params_from(params: JsValue) -> JsResult<GenerateParams> {
     serde_wasm_bindgen::from_value(params).map_err(|e| bad_argument("params", e))
 }
 
+/// Has memory free for the texts in `value`, before they are copied from JavaScript's memory.
+fn assure_texts(value: &JsValue) -> JsResult<()> {
+    // What cannot be written as JSON has no messages in it either.
+    let units = js_sys::JSON::stringify(value).map_or(0, |json| json.length() as usize);
+    // A unit of UTF-16 takes at most three bytes, and a buffer may be doubled while it grows.
+    memory::assure(6 * units, "the messages").map_err(to_js)
+}
+
 #[wasm_bindgen]
 impl Session {
     /// Tokens that the context holds.
@@ -139,6 +148,7 @@ impl Session {
     /// # Errors
     /// `invalid_request`, `template` or `context_overflow`.
     pub fn start_chat(&mut self, messages: JsValue, params: JsValue) -> JsResult<JsValue> {
+        assure_texts(&messages)?;
         let messages: Vec<Message> =
             serde_wasm_bindgen::from_value(messages).map_err(|e| bad_argument("messages", e))?;
         let started = self
@@ -227,6 +237,14 @@ impl Session {
         let choices = self.inner.choose_chat(&messages, &labels).map_err(to_js)?;
         let pair = |choice: &Choice| [choice.probability, choice.logprob];
         Ok(choices.iter().flat_map(pair).collect())
+    }
+
+    /// Bars all tokens but those whose bit is set in `mask` from being chosen next; only next.
+    ///
+    /// # Errors
+    /// `invalid_request` if no reply was started.
+    pub fn allow(&mut self, mask: &[u32]) -> JsResult<()> {
+        self.inner.allow(mask).map_err(to_js)
     }
 
     /// The vector of a text, of length 1, `(n_embd)`: the mean over its tokens, or, with `last`, the

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     workers: AtomicU32,
     /// Whether the next step uses them.
     used: AtomicBool,
+    /// Whether one of them was stopped by a trap: its piece will never be done.
+    failed: AtomicBool,
     /// Workers that sleep or are about to.
     asleep: Wait,
     /// Where the caller waits for the pieces of others.
@@ -104,6 +106,7 @@ pub(crate) static SHARED: Shared = Shared {
     done: AtomicU32::new(0),
     workers: AtomicU32::new(0),
     used: AtomicBool::new(false),
+    failed: AtomicBool::new(false),
     asleep: Wait::new(),
     caller: Wait::new(),
 };
@@ -172,7 +175,11 @@ impl Pool for Workers {
         SHARED.asleep.wake();
         SHARED.help();
         let over = || SHARED.done.load(Ordering::SeqCst) == pieces;
-        SHARED.caller.until(over);
+        let failed = || SHARED.failed.load(Ordering::SeqCst);
+        SHARED.caller.until(|| over() || failed());
+        // Others may still write to what the caller lent them, so it must not return: a panic is a
+        // trap here, and the page says that the engine has stopped.
+        assert!(over(), "a worker of the pool was stopped");
     }
 }
 
@@ -231,6 +238,13 @@ pub fn pool_work() {
         SHARED.asleep.until(|| SHARED.has_work());
         SHARED.help();
     }
+}
+
+/// What a worker's page says once [`pool_work`] was stopped by a trap, so that nobody waits for its piece.
+#[wasm_bindgen]
+pub fn pool_failed() {
+    SHARED.failed.store(true, Ordering::SeqCst);
+    SHARED.caller.wake();
 }
 
 /// Workers that have come.

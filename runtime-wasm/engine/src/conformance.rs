@@ -166,7 +166,10 @@ fn set_vocabulary(writer: &mut Writer<'_>, n_vocab: usize) {
         "tokenizer.ggml.scores",
         Value::Array(Array::F32(vec![0.0; tokens.len()])),
     );
-    writer.set("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    writer.set(
+        "tokenizer.ggml.tokens",
+        Value::Array(Array::String(tokens.into())),
+    );
     for (name, id) in [("bos", 0), ("eos", 0), ("unknown", 0), ("eot", 4)] {
         writer.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
     }

@@ -179,7 +179,7 @@ fn files_that_contradict_themselves_are_refused_by_name() {
         }),
         ("mood.labels", |f| f.set("meetara.head.mood.labels", None)),
         ("head.mood.weight", |f| {
-            let labels = Array::String(vec!["one".into()]);
+            let labels = Array::String(["one"].iter().collect());
             f.set("meetara.head.mood.labels", Some(Value::Array(labels)))
         }),
         ("mood.activation", |f| {
@@ -196,11 +196,11 @@ fn files_that_contradict_themselves_are_refused_by_name() {
             )
         }),
         ("meetara.heads", |f| {
-            let names = Array::String(vec!["mood".into(), "mood".into()]);
+            let names = Array::String(["mood", "mood"].iter().collect());
             f.set("meetara.heads", Some(Value::Array(names)))
         }),
         ("head.probe", |f| {
-            let names = Array::String(vec!["mood".into()]);
+            let names = Array::String(["mood"].iter().collect());
             f.set("meetara.heads", Some(Value::Array(names)))
         }),
         ("token_embd_norm.bias", |f| {
@@ -215,21 +215,21 @@ fn files_that_contradict_themselves_are_refused_by_name() {
             let tokens = ["[UNK]", "[CLS]", "▁a"].map(str::to_owned).to_vec();
             f.set(
                 "tokenizer.ggml.tokens",
-                Some(Value::Array(Array::String(tokens))),
+                Some(Value::Array(Array::String(tokens.into()))),
             )
         }),
         ("[UNK]", |f| {
             let tokens = ["[SEP]", "[CLS]", "▁a"].map(str::to_owned).to_vec();
             f.set(
                 "tokenizer.ggml.tokens",
-                Some(Value::Array(Array::String(tokens))),
+                Some(Value::Array(Array::String(tokens.into()))),
             )
         }),
         ("▁", |f| {
             let tokens = ["[SEP]", "[CLS]", "[UNK]", "a"].map(str::to_owned).to_vec();
             f.set(
                 "tokenizer.ggml.tokens",
-                Some(Value::Array(Array::String(tokens))),
+                Some(Value::Array(Array::String(tokens.into()))),
             )
         }),
     ];

@@ -1,6 +1,7 @@
 //! A reading position in a header, which knows the file's length and what part is at hand.
 
 use crate::error::{Error, ErrorKind, error};
+use crate::strings::Strings;
 use crate::value::ValueType;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -74,8 +75,8 @@ impl<'a> Cursor<'a> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// A u64 length and that many bytes of UTF-8, at most `bytes_max`.
-    pub(crate) fn string(&mut self, bytes_max: u64, what: &str) -> Result<String, Error> {
+    /// A u64 length and that many bytes, at most `bytes_max`.
+    fn text_bytes(&mut self, bytes_max: u64, what: &str) -> Result<&'a [u8], Error> {
         let start = self.offset();
         let len = self.u64(what)?;
         if len > bytes_max {
@@ -85,21 +86,53 @@ impl<'a> Cursor<'a> {
             )
             .at(start));
         }
-        let bytes = self.bytes(len, what)?;
-        let text = core::str::from_utf8(bytes).map_err(|cause| {
+        self.bytes(len, what)
+    }
+
+    /// A u64 length and that many bytes of UTF-8, at most `bytes_max`.
+    fn text(&mut self, bytes_max: u64, what: &str) -> Result<&'a str, Error> {
+        let start = self.offset();
+        let bytes = self.text_bytes(bytes_max, what)?;
+        core::str::from_utf8(bytes).map_err(|cause| {
             error!(
                 ErrorKind::Malformed,
                 "{what} is no UTF-8 after its first {} bytes; the file is damaged",
                 cause.valid_up_to()
             )
             .at(start)
-        })?;
+        })
+    }
+
+    /// [`Self::text`], copied.
+    pub(crate) fn string(&mut self, bytes_max: u64, what: &str) -> Result<String, Error> {
+        let text = self.text(bytes_max, what)?;
         let mut owned = String::new();
         owned
             .try_reserve_exact(text.len())
-            .map_err(|_| self.refused(len))?;
+            .map_err(|_| self.refused(text.len() as u64))?;
         owned.push_str(text);
         Ok(owned)
+    }
+
+    /// `count` strings, each at most `bytes_max` long. The caller has shown that so many can be there.
+    pub(crate) fn strings(
+        &mut self,
+        count: u64,
+        bytes_max: u64,
+        what: &str,
+    ) -> Result<Strings, Error> {
+        let mut ahead = Self { ..*self };
+        let mut text_bytes = 0;
+        for _ in 0..count {
+            text_bytes += ahead.text_bytes(bytes_max, what)?.len();
+        }
+        // What was shown makes `count` fit usize.
+        let mut strings = Strings::with_room(count as usize, text_bytes)
+            .ok_or_else(|| self.refused(text_bytes as u64))?;
+        for _ in 0..count {
+            strings.push(self.text(bytes_max, what)?);
+        }
+        Ok(strings)
     }
 
     /// An empty vector with room for `count` items that take at least `bytes_each` bytes in

@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, error};
 use crate::ggml_type::GgmlType;
 use crate::read;
+use crate::strings::Strings;
 use crate::value::{Array, Value};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -135,9 +136,9 @@ impl Gguf {
     ///
     /// # Errors
     /// [`ErrorKind::WrongType`] when it is something else.
-    pub fn get_string_array(&self, key: &str) -> Result<Option<&[String]>, Error> {
+    pub fn get_string_array(&self, key: &str) -> Result<Option<&Strings>, Error> {
         self.typed(key, "array of string", |value| match value {
-            Value::Array(Array::String(v)) => Some(v.as_slice()),
+            Value::Array(Array::String(v)) => Some(v),
             _ => None,
         })
     }

@@ -28,6 +28,7 @@ pub mod mix;
 
 mod read;
 mod rules;
+mod strings;
 mod value;
 mod write;
 
@@ -36,5 +37,6 @@ pub use error::{Error, ErrorKind};
 pub use ggml_type::GgmlType;
 pub use gguf::{Gguf, TensorInfo};
 pub use rules::limits;
+pub use strings::Strings;
 pub use value::{Array, Value, ValueType};
 pub use write::Writer;

@@ -201,11 +201,8 @@ fn array(cursor: &mut Cursor<'_>) -> Result<Array, Error> {
             Array::Bool(items)
         }
         ValueType::String => {
-            let mut items = cursor.reserve(count, ty.bytes_min(), "an array")?;
-            for _ in 0..count {
-                items.push(cursor.string(limits::STRING_BYTES_MAX, "an array's string")?);
-            }
-            Array::String(items)
+            cursor.expect(count, ty.bytes_min(), "an array")?;
+            Array::String(cursor.strings(count, limits::STRING_BYTES_MAX, "an array's string")?)
         }
         ValueType::Array => {
             return Err(error!(

@@ -35,7 +35,7 @@ pub(crate) fn entry(key: &str, value: &Value) -> Result<(), Error> {
         Value::Array(array) if array.len() as u64 > limits::ARRAY_LEN_MAX => {
             "the array has over 2^30 elements"
         }
-        Value::Array(Array::String(texts)) if texts.iter().any(|text| too_long(text)) => {
+        Value::Array(Array::String(texts)) if texts.iter().any(too_long) => {
             "a string of the array is over 1 GiB"
         }
         _ => return Ok(()),

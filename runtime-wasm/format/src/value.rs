@@ -1,6 +1,7 @@
 //! Metadata values: thirteen types, one of them an array of any of the others.
 
 use crate::error::{Error, ErrorKind, error};
+use crate::strings::Strings;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -136,7 +137,7 @@ pub enum Array {
     I32(Vec<i32>),
     F32(Vec<f32>),
     Bool(Vec<bool>),
-    String(Vec<String>),
+    String(Strings),
     U64(Vec<u64>),
     I64(Vec<i64>),
     F64(Vec<f64>),
@@ -259,7 +260,8 @@ value_from! {
     String => Value::String,
     &str => |text| Value::String(String::from(text)),
     Array => Value::Array,
-    Vec<String> => |v| Value::Array(Array::String(v)),
+    Strings => |v| Value::Array(Array::String(v)),
+    Vec<String> => |v: Vec<String>| Value::Array(Array::String(v.into())),
     Vec<f32> => |v| Value::Array(Array::F32(v)),
     Vec<i32> => |v| Value::Array(Array::I32(v)),
     Vec<u32> => |v| Value::Array(Array::U32(v)),

@@ -53,8 +53,7 @@ pub fn base() -> Arc<Model> {
 
 /// The metadata of the tokenizer and the chat template.
 pub fn vocabulary() -> Vec<(String, Value)> {
-    let strings =
-        |list: &[&str]| Value::Array(Array::String(list.iter().map(|&s| s.to_owned()).collect()));
+    let strings = |list: &[&str]| Value::Array(Array::String(list.iter().collect()));
     let kinds = (0..TOKENS.len()).map(|id| if id < 4 { 3 } else { 1 });
     [
         ("model", Value::from("gpt2")),

@@ -44,7 +44,7 @@ pub fn run(data: &[u8]) {
     let metadata = [
         ("model", Value::from(model)),
         ("pre", Value::from(pre)),
-        ("tokens", Value::Array(Array::String(tokens.clone()))),
+        ("tokens", Value::Array(Array::String(tokens.clone().into()))),
         (
             "token_type",
             Value::Array(Array::I32(numbers.iter().map(kind).collect())),
@@ -57,7 +57,7 @@ pub fn run(data: &[u8]) {
         ),
         (
             "merges",
-            Value::Array(Array::String(merges.lines().map(str::to_owned).collect())),
+            Value::Array(Array::String(merges.lines().collect())),
         ),
     ];
     let gguf = Gguf {

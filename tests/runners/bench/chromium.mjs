@@ -29,7 +29,7 @@ let adapters = {};
 
 /** Serves the page, the engine and the model; isolated, since wllama's threads need that. */
 async function serve() {
-  const mounts = { "/bench/": import.meta.dirname, "/engine/": resolve(folder) };
+  const mounts = { "/bench/": import.meta.dirname, "/engine/": resolve(folder), "/package/": resolve(folder, "../src") };
   const server = createServer((request, response) => {
     response.setHeader("cross-origin-opener-policy", "same-origin");
     response.setHeader("cross-origin-embedder-policy", "require-corp");

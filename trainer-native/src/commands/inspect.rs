@@ -95,7 +95,7 @@ fn array_to_json(array: &Array) -> Json {
         Array::I32(v) => first(v),
         Array::F32(v) => first(v),
         Array::Bool(v) => first(v),
-        Array::String(v) => first(v),
+        Array::String(v) => json!(v.iter().take(SHOWN).collect::<Vec<_>>()),
         Array::U64(v) => first(v),
         Array::I64(v) => first(v),
         Array::F64(v) => first(v),

@@ -70,7 +70,9 @@ impl<'a> Base<'a> {
         let tokens = gguf
             .get_string_array("tokenizer.ggml.tokens")?
             .context("the base has no tokenizer.ggml.tokens")?
-            .to_vec();
+            .iter()
+            .map(str::to_owned)
+            .collect();
         Ok(Self {
             gguf,
             file,
@@ -193,7 +195,7 @@ impl<'a> Base<'a> {
         }
         w.set(
             "tokenizer.ggml.tokens",
-            Value::Array(Array::String(tokens.to_vec())),
+            Value::Array(Array::String(tokens.iter().collect())),
         );
         if let Ok(Some(types)) = self.gguf.get_i32_array("tokenizer.ggml.token_type") {
             let types: HashMap<&str, i32> = self
@@ -208,7 +210,7 @@ impl<'a> Base<'a> {
             let kept = Value::Array(Array::I32(kept.collect()));
             w.set("tokenizer.ggml.token_type", kept);
         }
-        let strings = |all: Vec<String>| Value::Array(Array::String(all));
+        let strings = |all: Vec<String>| Value::Array(Array::String(all.into()));
         w.set(
             "meetara.heads",
             strings(heads.iter().map(|head| head.name.clone()).collect()),

@@ -98,12 +98,12 @@ fn set_tokenizer(w: &mut Writer, vocab: &BpeVocab) {
     w.set("tokenizer.ggml.pre", "smollm");
     w.set(
         "tokenizer.ggml.tokens",
-        Value::Array(Array::String(vocab.tokens.clone())),
+        Value::Array(Array::String(vocab.tokens.iter().collect())),
     );
     w.set("tokenizer.ggml.token_type", Value::Array(Array::I32(types)));
     w.set(
         "tokenizer.ggml.merges",
-        Value::Array(Array::String(vocab.merges.clone())),
+        Value::Array(Array::String(vocab.merges.iter().collect())),
     );
     w.set("tokenizer.ggml.bos_token_id", tokenizer::END_OF_TEXT);
     w.set("tokenizer.ggml.eos_token_id", tokenizer::END_OF_TEXT);

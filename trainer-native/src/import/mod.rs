@@ -65,7 +65,7 @@ pub fn encoder(folder: &Path, kind: FileType) -> Result<Vec<u8>> {
         writer.set("meetara.head.classifier.activation", activation);
         writer.set(
             "bert.classifier.output_labels",
-            Value::Array(Array::String(labels)),
+            Value::Array(Array::String(labels.into())),
         );
     }
     let arch = ArchInfo {

@@ -304,11 +304,14 @@ impl Vocabulary {
             .map(|(text, kind)| (text, kind as i32))
             .unzip();
         let key = |name: &str| format!("tokenizer.ggml.{name}");
-        writer.set(&key("tokens"), Value::Array(Array::String(tokens)));
+        writer.set(&key("tokens"), Value::Array(Array::String(tokens.into())));
         writer.set(&key("token_type"), Value::Array(Array::I32(kinds)));
         if self.model == "gpt2" {
             writer.set(&key("pre"), "roberta-bpe");
-            writer.set(&key("merges"), Value::Array(Array::String(self.merges)));
+            writer.set(
+                &key("merges"),
+                Value::Array(Array::String(self.merges.into())),
+            );
         }
         for (name, id) in self.special {
             writer.set(&key(&format!("{name}_token_id")), id);

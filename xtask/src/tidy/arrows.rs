@@ -12,7 +12,7 @@ struct Ban {
     why: &'static str,
 }
 
-const BANS: [Ban; 11] = [
+const BANS: [Ban; 12] = [
     Ban {
         member: "meetara-format",
         never: &[
@@ -71,6 +71,11 @@ const BANS: [Ban; 11] = [
         member: "meetara-constraint",
         never: &["meetara-", "wasm-bindgen", "js-sys", "web-sys", "tokio"],
         why: "constraints know tokens by their bytes, and no model",
+    },
+    Ban {
+        member: "meetara-browser-constraint",
+        never: &["meetara-engine", "meetara-browser", "meetara-host"],
+        why: "the page's module for schemas goes beside any build of the engine",
     },
     Ban {
         member: "meetara-gpu",

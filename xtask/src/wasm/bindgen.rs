@@ -32,17 +32,19 @@ pub struct Job {
     pub flavour: Flavour,
     /// Run wasm-opt.
     pub optimise: bool,
+    /// Run it until nothing gets smaller.
+    pub converge: bool,
 }
 
 /// Counts up when the settings below change, so that old stamps no longer hold.
-const SETTINGS_VERSION: u32 = 2;
+const SETTINGS_VERSION: u32 = 3;
 
 /// Runs wasm-bindgen and wasm-opt unless nothing changed.
 pub fn run(project: &Project, job: &Job) -> Result<()> {
     let wasm = job.out_dir.join(format!("{}_bg.wasm", job.out_name));
     let settings = format!(
-        "v{SETTINGS_VERSION} {:?} optimise={}",
-        job.flavour, job.optimise
+        "v{SETTINGS_VERSION} {:?} optimise={} converge={}",
+        job.flavour, job.optimise, job.converge
     );
     let stamp = stamp::Stamp::of(project, &job.out_dir, &job.input, &settings)?;
     if stamp.holds() && wasm.is_file() {
@@ -76,7 +78,7 @@ pub fn run(project: &Project, job: &Job) -> Result<()> {
         .emit(&job.out_dir)
         .with_context(|| format!("cannot write to {}", job.out_dir.display()))?;
     if job.optimise {
-        opt::run_opt(project, &wasm)?;
+        opt::run_opt(project, &wasm, job.converge)?;
     }
     stamp.write()?;
     report(project, job, &wasm, "built")

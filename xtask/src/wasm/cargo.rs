@@ -8,19 +8,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 impl Features {
-    /// The folder below `<target>/wasm` that holds this variant's builds.
-    pub fn dir(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::Simd128 => "simd128",
-            Self::Relaxed => "relaxed",
-            Self::Webgpu => "webgpu",
-            Self::Threads => "threads",
-            Self::Encoder => "encoder",
-            Self::EncoderSimd128 => "encoder-simd128",
-        }
-    }
-
     /// rustc's flags for this variant.
     pub fn rustflags(self) -> &'static [&'static str] {
         match self {
@@ -80,8 +67,8 @@ pub fn build(project: &Project, package: &str, features: Features) -> Result<Pat
     let mut cargo = command(project, "build", features);
     cargo.args(["--profile", profile, "--package", package]);
     run(cargo.args(features.cargo_features()))?;
-    let target = target_dir(project, features);
-    let file = target
+    // cargo tells builds of other flags and features apart, and links the one asked for to this name.
+    let file = target_dir(project)
         .join(WASM_TARGET)
         .join(profile)
         .join(format!("{}.wasm", package.replace('-', "_")));
@@ -102,7 +89,7 @@ pub fn command(project: &Project, what: &str, features: Features) -> Command {
     }
     cargo
         .args([what, "--target", WASM_TARGET])
-        .env("CARGO_TARGET_DIR", target_dir(project, features))
+        .env("CARGO_TARGET_DIR", target_dir(project))
         .env_remove("RUSTFLAGS")
         // Unlike RUSTFLAGS, this form allows spaces in paths.
         .env(
@@ -112,8 +99,10 @@ pub fn command(project: &Project, what: &str, features: Features) -> Command {
     cargo
 }
 
-fn target_dir(project: &Project, features: Features) -> PathBuf {
-    project.target.join("wasm").join(features.dir())
+/// One folder for all variants, so that what runs on this machine while building (macros, build
+/// scripts) is compiled once.
+fn target_dir(project: &Project) -> PathBuf {
+    project.target.join("wasm")
 }
 
 /// Panic messages hold source paths. They are mapped to short ones, so that the module does not

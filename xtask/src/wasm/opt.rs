@@ -8,9 +8,8 @@ use std::path::Path;
 
 /// The features that browsers and workerd have. Never `--all-features`: with it wasm-opt writes
 /// encodings that Chromium refuses.
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 12] = [
     "-O3",
-    "--converge",
     "--enable-simd",
     // Only what asks for it uses them: the build with threads.
     "--enable-threads",
@@ -26,13 +25,14 @@ const FLAGS: [&str; 13] = [
     "--enable-exception-handling",
 ];
 
-/// Optimises `wasm` in place.
-pub fn run_opt(project: &Project, wasm: &Path) -> Result<()> {
+/// Optimises `wasm` in place; `again` until nothing gets smaller, which takes several times as long.
+pub fn run_opt(project: &Project, wasm: &Path, again: bool) -> Result<()> {
     let script = tools::ensure_wasm_opt(project)?;
     let temporary = wasm.with_extension("opt.wasm");
     run(command(project, "node")
         .arg(script)
         .args(FLAGS)
+        .args(again.then_some("--converge"))
         .arg(wasm)
         .arg("-o")
         .arg(&temporary))

@@ -63,8 +63,9 @@ impl Head {
         n_embd: usize,
     ) -> Result<Vec<Self>> {
         let mut heads: Vec<Self> = Vec::new();
-        for name in gguf.get_string_array("meetara.heads")?.unwrap_or(&[]) {
-            if name == CLASSIFIER || heads.iter().any(|head| head.name == *name) {
+        let names = gguf.get_string_array("meetara.heads")?;
+        for name in names.iter().flat_map(|names| names.iter()) {
+            if name == CLASSIFIER || heads.iter().any(|head| head.name == name) {
                 return Err(Error::invalid_model(format!(
                     "meetara.heads names {name:?} twice, or as a Hugging Face classifier is called here; rename the head"
                 )));
@@ -91,12 +92,14 @@ impl Head {
         n_embd: usize,
     ) -> Result<Self> {
         let key = |part: &str| format!("meetara.head.{name}.{part}");
-        let labels = gguf.get_string_array(labels_key)?.unwrap_or(&[]);
-        if labels.is_empty() {
+        let Some(labels) = gguf
+            .get_string_array(labels_key)?
+            .filter(|labels| !labels.is_empty())
+        else {
             return Err(Error::invalid_model(format!(
                 "{labels_key} is missing or empty: the head {name:?} has no labels"
             )));
-        }
+        };
         let activation = match gguf.get_str(&key("activation"))? {
             None | Some("softmax") => Activation::Softmax,
             Some("sigmoid") => Activation::Sigmoid,
@@ -126,7 +129,7 @@ impl Head {
         }
         Ok(Self {
             name: name.to_owned(),
-            labels: labels.to_vec(),
+            labels: labels.iter().map(str::to_owned).collect(),
             activation,
             temperature,
             thresholds: thresholds.map(<[f32]>::to_vec),

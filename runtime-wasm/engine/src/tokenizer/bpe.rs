@@ -11,6 +11,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use meetara_format::Strings;
+
 use super::byte_text::{byte_to_char, char_to_byte};
 use super::pretokenize::Pre;
 use super::vocab::{EMPTY, Vocab, degenerate_table, hash_finish, hash_word, table_size};
@@ -66,7 +68,7 @@ impl Bpe {
     pub(super) fn new(
         pre: Pre,
         ignore_merges: bool,
-        merges: &[String],
+        merges: &Strings,
         vocab: &mut Vocab,
     ) -> Result<Self> {
         if u32::try_from(merges.len()).is_err() {
@@ -87,6 +89,7 @@ impl Bpe {
             byte_symbols,
         };
         let mut merged = String::new();
+        let mut merged_id = 0_u32;
         for (rank, merge) in merges.iter().enumerate() {
             // The first character is never the space between the two.
             let after_first = merge.chars().next().map_or(0, char::len_utf8);
@@ -102,10 +105,12 @@ impl Bpe {
             merged.push_str(left);
             merged.push_str(right);
             let (left, right) = (vocab.intern(left)?, vocab.intern(right)?);
+            // Nearly all vocabularies have the results of merges one after the other.
+            merged_id = vocab.intern_near(merged_id.wrapping_add(1), &merged)?;
             bpe.merges.push(Merge {
                 left,
                 right,
-                merged: vocab.intern(&merged)?,
+                merged: merged_id,
             });
             let slot = bpe
                 .slot(left, right)
@@ -285,14 +290,9 @@ mod tests {
     use super::*;
 
     fn bpe(tokens: &[&str], merges: &[&str], ignore_merges: bool) -> (Vocab, Bpe) {
-        let owned = |texts: &[&str]| {
-            texts
-                .iter()
-                .map(|&text| text.to_owned())
-                .collect::<Vec<_>>()
-        };
-        let mut vocab = Vocab::new(&owned(tokens), vec![Kind::Normal; tokens.len()]).unwrap();
-        let bpe = Bpe::new(Pre::Gpt2, ignore_merges, &owned(merges), &mut vocab).unwrap();
+        let list = |texts: &[&str]| texts.iter().collect::<Strings>();
+        let mut vocab = Vocab::new(&list(tokens), vec![Kind::Normal; tokens.len()]).unwrap();
+        let bpe = Bpe::new(Pre::Gpt2, ignore_merges, &list(merges), &mut vocab).unwrap();
         (vocab, bpe)
     }
 
@@ -354,14 +354,9 @@ mod tests {
             merges.swap(index, random() % (index + 1));
         }
         merges.truncate(merges.len() / 2);
-        let borrowed = |texts: &[String]| {
-            texts
-                .iter()
-                .map(String::as_str)
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let mut vocab = Vocab::new(&borrowed(&texts), vec![Kind::Normal; texts.len()]).unwrap();
+        let kinds = vec![Kind::Normal; texts.len()];
+        let mut vocab = Vocab::new(&texts.iter().collect(), kinds).unwrap();
+        let merges = merges.iter().collect();
         let bpe = Bpe::new(Pre::Gpt2, false, &merges, &mut vocab).unwrap();
         for len in 0..200 {
             let start: Vec<u32> = (0..len).map(|_| (random() >> 7 & 1) as u32).collect();
@@ -384,8 +379,8 @@ mod tests {
     #[test]
     fn a_merge_that_is_not_two_texts_is_an_error_that_names_it() {
         for bad in ["ab", "", " ", "a", " a"] {
-            let mut vocab = Vocab::new(&["a".to_owned()], vec![Kind::Normal]).unwrap();
-            let merges = ["a a".to_owned(), bad.to_owned()];
+            let mut vocab = Vocab::new(&["a"].iter().collect(), vec![Kind::Normal]).unwrap();
+            let merges = ["a a", bad].iter().collect();
             let error = Bpe::new(Pre::Gpt2, false, &merges, &mut vocab).unwrap_err();
             assert!(error.message().contains("merges[1]"), "{error}");
         }

@@ -238,7 +238,7 @@ mod tests {
         text: &str,
         begins: bool,
     ) -> Result<Vec<u32>> {
-        let texts: Vec<String> = tokens.iter().map(|(text, _)| (*text).to_owned()).collect();
+        let texts: meetara_format::Strings = tokens.iter().map(|(text, _)| text).collect();
         let scores: Vec<f32> = tokens.iter().map(|(_, score)| *score).collect();
         let vocab = Vocab::new(&texts, vec![Kind::Normal; texts.len()])?;
         let spm = Spm::new(&scores, true, unknown, &vocab)?;

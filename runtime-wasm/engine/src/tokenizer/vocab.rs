@@ -9,6 +9,8 @@
 //! Symbols from `n_tokens` on are texts that BPE needs on the way but that are
 //! no tokens; most vocabularies have none.
 
+use meetara_format::Strings;
+
 use crate::error::{Error, Result};
 
 /// What a token is for, as `tokenizer.ggml.token_type` says.
@@ -89,14 +91,16 @@ pub(super) struct Vocab {
     slots: Vec<u32>,
     /// The longest text, in bytes.
     longest: usize,
+    /// Whether each text stands once.
+    distinct: bool,
 }
 
 impl Vocab {
     /// Of tokens with the same text the last one is found, as in llama.cpp.
     ///
     /// `kinds`: `[n_tokens]`.
-    pub(super) fn new(tokens: &[String], kinds: Vec<Kind>) -> Result<Self> {
-        let bytes: usize = tokens.iter().map(String::len).sum();
+    pub(super) fn new(tokens: &Strings, kinds: Vec<Kind>) -> Result<Self> {
+        let bytes = tokens.text_bytes();
         if u32::try_from(bytes).is_err() || u32::try_from(tokens.len()).is_err() {
             return Err(Error::invalid_model(format!(
                 "tokenizer.ggml.tokens holds {} tokens in {bytes} bytes, more than 32-bit offsets reach",
@@ -109,6 +113,7 @@ impl Vocab {
             kinds,
             slots: vec![EMPTY; table_size(tokens.len())],
             longest: 0,
+            distinct: true,
         };
         for (id, token) in tokens.iter().enumerate() {
             vocab.append(token);
@@ -185,6 +190,14 @@ impl Vocab {
         Ok(id as u32)
     }
 
+    /// [`Self::intern`], quicker where the symbol is likely to be `guess`.
+    pub(super) fn intern_near(&mut self, guess: u32, text: &str) -> Result<u32> {
+        if self.distinct && self.text(guess) == text && !text.is_empty() {
+            return Ok(guess);
+        }
+        self.intern(text)
+    }
+
     /// How many bytes of memory this takes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.texts.capacity()
@@ -202,6 +215,7 @@ impl Vocab {
         let slot = self
             .slot(text.as_bytes())
             .ok_or_else(|| degenerate_table("tokens"))?;
+        self.distinct &= self.slots[slot] == EMPTY;
         self.slots[slot] = id;
         Ok(())
     }
@@ -221,10 +235,10 @@ impl Vocab {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Vocab};
+    use super::{Kind, Strings, Vocab};
 
     fn vocab(tokens: &[&str]) -> Vocab {
-        let tokens: Vec<String> = tokens.iter().map(|&token| token.to_owned()).collect();
+        let tokens: Strings = tokens.iter().collect();
         Vocab::new(&tokens, vec![Kind::Normal; tokens.len()]).unwrap()
     }
 

@@ -191,7 +191,7 @@ mod tests {
     ];
 
     fn wordpiece(lowercase: bool, strip: bool) -> (Vocab, WordPiece) {
-        let tokens: Vec<String> = TOKENS.map(ggml_token).to_vec();
+        let tokens: meetara_format::Strings = TOKENS.map(ggml_token).iter().collect();
         let vocab = Vocab::new(&tokens, vec![Kind::Normal; tokens.len()]).unwrap();
         let wordpiece = WordPiece {
             lowercase,

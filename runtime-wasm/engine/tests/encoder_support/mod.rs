@@ -57,7 +57,10 @@ impl File {
             ("bert.attention.layer_norm_epsilon", Value::F32(1e-12)),
             ("bert.attention.causal", Value::Bool(false)),
             ("tokenizer.ggml.model", Value::from("bert")),
-            ("tokenizer.ggml.tokens", Value::Array(Array::String(tokens))),
+            (
+                "tokenizer.ggml.tokens",
+                Value::Array(Array::String(tokens.into())),
+            ),
             ("meetara.heads", strings(&["mood", "probe"])),
             (
                 "meetara.head.mood.labels",
@@ -67,7 +70,7 @@ impl File {
             ("meetara.head.mood.temperature", Value::F32(2.0)),
             (
                 "meetara.head.probe.labels",
-                Value::Array(Array::String(probe)),
+                Value::Array(Array::String(probe.into())),
             ),
             ("meetara.head.probe.activation", Value::from("sigmoid")),
             (

@@ -33,11 +33,11 @@ pub fn bpe() -> Vec<(String, Value)> {
         ),
         (
             "tokenizer.ggml.tokens".to_owned(),
-            Value::Array(Array::String(tokens)),
+            Value::Array(Array::String(tokens.into())),
         ),
         (
             "tokenizer.ggml.merges".to_owned(),
-            Value::Array(Array::String(merges)),
+            Value::Array(Array::String(merges.into())),
         ),
         ("tokenizer.ggml.bos_token_id".to_owned(), Value::U32(0)),
         ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(0)),

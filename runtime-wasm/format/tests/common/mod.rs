@@ -30,7 +30,10 @@ pub fn small_file() -> Vec<u8> {
         .set("array.i64", Array::I64(vec![i64::MIN]))
         .set("array.f64", Array::F64(vec![1e300]))
         .set("array.bool", Array::Bool(vec![true, false, true]))
-        .set("array.empty", Array::String(vec![]))
+        .set(
+            "array.empty",
+            Array::String(meetara_format::Strings::default()),
+        )
         .set(
             "tokenizer.ggml.tokens",
             ["<s>", "", "\u{120}the"].map(String::from).to_vec(),
