@@ -162,6 +162,21 @@ fn from_labelled_lines_to_a_calibrated_file() {
         assert!(after <= before + 0.02, "calibration {before} -> {after}");
     }
 
+    // A second phase begins with the heads of the first: one step, its body held, and all is still known.
+    let second = file("second");
+    run(
+        &second,
+        "1",
+        &["--base-model", &f32_file, "--learning-rate", "0"],
+    );
+    let second = format!("{second}/text-emotion-F32.gguf");
+    for figures in ok(&["emotion", "report", &second, "--config", &config]) {
+        let top_1 = figures["top_1"].as_f64().unwrap();
+        if figures["head"] == "emotion" {
+            assert!(top_1 > 0.9, "{top_1}");
+        }
+    }
+
     let finished = Encoder::load(fs::read(file("final.gguf")).unwrap()).unwrap();
     let loud = &finished.heads()[1];
     assert_eq!(loud.thresholds.as_ref().map(Vec::len), Some(1));

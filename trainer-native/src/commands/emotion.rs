@@ -1,20 +1,25 @@
 //! `meetara-train emotion`: a small encoder that reads feelings, domains and danger from text.
 //!
 //! `text` trains and leaves `text-emotion-F32.gguf` in the output folder; `meetara-train quantize` makes
-//! it small; `calibrate` makes its probabilities honest; `report` says how good it is.
+//! it small; `calibrate` makes its probabilities honest; `report` says how good it is. `replies` measures
+//! what telling a chat model a feeling does.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::module::AutodiffModule;
+use meetara_engine::emotion::Empathy;
 use meetara_format::mix::{ArchInfo, FileType};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Device, OnDevice, Watch, read_file};
 use crate::config;
+use crate::data::split;
 use crate::emotion::config::TextConfig;
 use crate::emotion::examples::{self, Example, Head};
+use crate::emotion::replies::{self, Wording};
 use crate::emotion::report;
 use crate::emotion::train::{self, Encoded, Outcome, Reader};
 use crate::emotion::vocabulary;
@@ -50,6 +55,34 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Measure how well a chat model foretells real answers when it is told a feeling.
+    Replies(RepliesArgs),
+}
+
+#[derive(clap::Args)]
+struct RepliesArgs {
+    /// A GGUF chat model.
+    #[arg(long)]
+    model: PathBuf,
+    /// Turns with `dialogue`, `turn`, `speaker` and one label each; with --reader, chats.
+    #[arg(long, required = true)]
+    data: Vec<PathBuf>,
+    /// A text model whose head `emotion` says what the users of chats feel.
+    #[arg(long)]
+    reader: Option<PathBuf>,
+    /// Of chats, only those that training with this `holdout_permille` holds out.
+    #[arg(long)]
+    holdout_permille: Option<u32>,
+    /// At most this many answers, spread over all.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// A system line to measure, `{feeling}` in it replaced; may be given several times. Left out, the
+    /// engine's own lines.
+    #[arg(long)]
+    line: Vec<String>,
+    /// Seed of the wrong feelings and of the intervals.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
 }
 
 #[derive(clap::Args)]
@@ -90,6 +123,7 @@ pub fn run(args: Args, device: Device, json: bool) -> Result<()> {
             config,
         } => calibrate(&model, &output, &config, json),
         Command::Report { model, config } => print_report(&model, &config, json),
+        Command::Replies(args) => measure_replies(&args, json),
     }
 }
 
@@ -98,7 +132,11 @@ fn calibrate(model: &Path, output: &Path, config: &Path, json: bool) -> Result<(
     let file = read_file(model)?;
     let heads = report::heads(&meetara_engine::encoder::Encoder::load(file.clone())?);
     let held_out = examples::load(&config.held_out, &heads, config.seed)?;
-    let bytes = report::calibrate(&file, &held_out)?;
+    let recall_weight = |name: &str| {
+        let head = config.heads.iter().find(|head| head.name == name);
+        head.map_or(1.0, |head| head.recall_weight)
+    };
+    let bytes = report::calibrate(&file, &held_out, recall_weight)?;
     save::write_file(output, &bytes)?;
     if json {
         let texts = held_out.len();
@@ -145,6 +183,80 @@ fn print_report(model: &Path, config: &Path, json: bool) -> Result<()> {
                     row.label, row.support, row.precision, row.recall, row.f1
                 );
             }
+            if let Some(share) = figures.false_alarms {
+                println!("  something said where nothing is right: {share:.3}");
+            }
+            if let Some(confusion) = &figures.confusion {
+                println!("  right category, and which were said:");
+                for (category, row) in confusion.categories.iter().zip(&confusion.texts) {
+                    let said: Vec<String> = row.iter().map(|n| format!("{n:4}")).collect();
+                    println!("  {category:24} {}", said.join(" "));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure_replies(args: &RepliesArgs, json: bool) -> Result<()> {
+    let model = meetara_engine::model::Model::load(read_file(&args.model)?)
+        .with_context(|| args.model.display().to_string())?;
+    let mut pairs = Vec::new();
+    match &args.reader {
+        Some(reader) => {
+            let reader = meetara_engine::encoder::Encoder::load(read_file(reader)?)?;
+            let mut chats = Vec::new();
+            for path in &args.data {
+                for example in crate::data::reader::Reader::open(path)? {
+                    let example = example?;
+                    let held_out = |permille| split::is_held_out(&example, permille);
+                    if args.holdout_permille.is_none_or(held_out) {
+                        chats.extend(super::run::messages(&example));
+                    }
+                }
+            }
+            pairs.extend(replies::read(&chats, &reader)?);
+        }
+        None => {
+            ensure!(
+                args.data.len() == 1,
+                "one file of labelled turns at a time: dialogues of two would share their numbers"
+            );
+            for path in &args.data {
+                pairs.extend(replies::labelled(path)?);
+            }
+        }
+    }
+    if let Some(limit) = args.limit.filter(|limit| *limit < pairs.len()) {
+        let all = pairs.len();
+        pairs = (0..limit).map(|i| pairs[i * all / limit].clone()).collect();
+    }
+    let wordings: Vec<Wording> = match args.line.as_slice() {
+        [] => [Empathy::Low, Empathy::Medium, Empathy::High]
+            .map(Wording::Engine)
+            .to_vec(),
+        lines => lines.iter().cloned().map(Wording::Text).collect(),
+    };
+    for f in replies::measure(&Arc::new(model), &pairs, &wordings, args.seed)? {
+        if json {
+            println!("{}", serde_json::to_string(&f)?);
+            continue;
+        }
+        println!(
+            "{:?}: {} answers of {} dialogues, {} bytes; bits per byte: nothing said {:.4}, no feeling {:.4}, \
+             right {:.4}, wrong {:.4}",
+            f.wording, f.replies, f.dialogues, f.bytes, f.none, f.control, f.right, f.wrong
+        );
+        for (name, d) in [
+            ("nothing said", f.right_none),
+            ("no feeling", f.right_control),
+            ("wrong", f.right_wrong),
+        ] {
+            let [low, high] = d.interval;
+            println!(
+                "  right less {name}: {:+.4} ({low:+.4} to {high:+.4})",
+                d.mean
+            );
         }
     }
     Ok(())
@@ -216,13 +328,17 @@ impl OnDevice for Training {
             .map(|id| base.tokens[*id as usize].clone())
             .collect();
         let body = base.encoder::<B>(&kept, blocks, &device)?;
-        let tops = train::heads::<B>(
+        let fresh = train::heads::<B>(
             &self.heads,
             &self.train,
             base.spec.width,
             config.seed,
             &device,
         );
+        let (tops, known) = base.heads(fresh, &self.heads, &device)?;
+        if !known.is_empty() {
+            eprintln!("heads taken over from the base: {}", known.join(", "));
+        }
         let write = |body: &Encoder<B>, tops: &Heads<B>| -> Result<Vec<u8>> {
             let header = base.header(&config.name, &tokens, blocks, &self.heads);
             let arch = ArchInfo {

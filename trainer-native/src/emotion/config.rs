@@ -109,6 +109,10 @@ pub struct HeadConfig {
     /// Weight of its loss.
     #[serde(default = "one")]
     pub weight: f32,
+    /// How many times as much as precision recall counts when a sigmoid head's thresholds are set: the
+    /// beta of F-beta.
+    #[serde(default = "one")]
+    pub recall_weight: f32,
 }
 
 /// A file of labelled texts.
@@ -138,6 +142,10 @@ pub struct TestSet {
     /// Labels are joined into groups first.
     #[serde(default)]
     pub groups: Option<Groups>,
+    /// `domains.toml`: a head of domains is also counted by its categories, which was right against which
+    /// was said.
+    #[serde(default)]
+    pub categories: Option<PathBuf>,
 }
 
 /// Groups of a head's labels.

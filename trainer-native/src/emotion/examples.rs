@@ -28,6 +28,8 @@ pub struct Head {
     pub labels: Vec<String>,
     /// Weight of its loss.
     pub weight: f32,
+    /// Beta of the F-beta that its thresholds are set for.
+    pub recall_weight: f32,
 }
 
 /// One text.
@@ -60,6 +62,7 @@ fn head(config: &HeadConfig) -> Result<Head> {
         activation: config.activation,
         labels,
         weight: config.weight,
+        recall_weight: config.recall_weight,
     })
 }
 
@@ -192,7 +195,7 @@ fn text(row: &Value) -> Option<String> {
 }
 
 /// The rows of a file as JSON objects.
-fn rows(path: &Path) -> Result<Vec<Value>> {
+pub(super) fn rows(path: &Path) -> Result<Vec<Value>> {
     let name = path.to_string_lossy();
     let file = || File::open(path).with_context(|| format!("cannot read {}", path.display()));
     if name.ends_with(".toml") {
@@ -234,25 +237,35 @@ fn rows(path: &Path) -> Result<Vec<Value>> {
     Ok(rows)
 }
 
-/// Names and example requests of the rows of `domains.toml`.
-fn domains(path: &Path) -> Result<Vec<(String, Vec<String>)>> {
-    #[derive(serde::Deserialize)]
-    struct Domains {
-        domain: Vec<Domain>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Domain {
-        name: String,
-        examples: Vec<String>,
-    }
+#[derive(serde::Deserialize)]
+struct Domains {
+    domain: Vec<Domain>,
+}
+
+#[derive(serde::Deserialize)]
+struct Domain {
+    name: String,
+    category: String,
+    examples: Vec<String>,
+}
+
+fn table(path: &Path) -> Result<Vec<Domain>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let all: Domains = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    Ok(all
-        .domain
-        .into_iter()
-        .map(|d| (d.name, d.examples))
-        .collect())
+    Ok(all.domain)
+}
+
+/// Names and example requests of the rows of `domains.toml`.
+fn domains(path: &Path) -> Result<Vec<(String, Vec<String>)>> {
+    let named = |d: Domain| (d.name, d.examples);
+    Ok(table(path)?.into_iter().map(named).collect())
+}
+
+/// The category of each domain in `domains.toml`.
+pub(super) fn categories(path: &Path) -> Result<BTreeMap<String, String>> {
+    let named = |d: Domain| (d.name, d.category);
+    Ok(table(path)?.into_iter().map(named).collect())
 }
 
 /// A table of label -> label or nothing.

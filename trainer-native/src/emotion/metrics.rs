@@ -36,10 +36,14 @@ impl Counts {
 
     /// The harmonic mean of both.
     pub fn f1(&self) -> f64 {
-        ratio(
-            2 * self.hits,
-            2 * self.hits + self.false_alarms + self.misses,
-        )
+        self.f_beta(1.0)
+    }
+
+    /// F-beta: recall counts `beta` times as much as precision (van Rijsbergen 1979).
+    pub fn f_beta(&self, beta: f64) -> f64 {
+        let (hits, square) = ((1.0 + beta * beta) * self.hits as f64, beta * beta);
+        let others = square * self.misses as f64 + self.false_alarms as f64;
+        hits / (hits + others).max(1.0)
     }
 }
 
@@ -100,16 +104,21 @@ pub fn most_likely(probs: &[f32]) -> usize {
     best.map_or(0, |(at, _)| at)
 }
 
-/// For each label the threshold among 0.02, 0.04 .. 0.98 with the best F1: of several the middle one,
+/// For each label the threshold among 0.02, 0.04 .. 0.98 with the best F-beta: of several the middle one,
 /// which new texts are least likely to cross; 0.5 for a label that is never right.
-pub fn best_thresholds(probs: &[Vec<f32>], right: &[Vec<usize>], labels: usize) -> Vec<f32> {
+pub fn best_thresholds(
+    probs: &[Vec<f32>],
+    right: &[Vec<usize>],
+    labels: usize,
+    beta: f64,
+) -> Vec<f32> {
     let mut best = vec![(0.0, vec![0.5f32]); labels];
     for step in (1..50).map(|i| i as f32 * 0.02) {
         let counts = at_thresholds(probs, right, &vec![step; labels]);
-        for (best, f1) in best.iter_mut().zip(counts.iter().map(Counts::f1)) {
-            if f1 > best.0 {
-                *best = (f1, vec![step]);
-            } else if f1 == best.0 && f1 > 0.0 {
+        for (best, f) in best.iter_mut().zip(counts.iter().map(|c| c.f_beta(beta))) {
+            if f > best.0 {
+                *best = (f, vec![step]);
+            } else if f == best.0 && f > 0.0 {
                 best.1.push(step);
             }
         }
@@ -159,8 +168,24 @@ mod tests {
         assert_eq!(counts[1].f1(), 1.0);
         assert_eq!(macro_f1(&counts), 0.75);
         assert_eq!(micro_f1(&counts), 0.75);
-        let best = best_thresholds(&probs, &right, 2);
+        let best = best_thresholds(&probs, &right, 2, 1.0);
         assert_eq!(macro_f1(&at_thresholds(&probs, &right, &best)), 0.9);
+    }
+
+    #[test]
+    fn recall_that_counts_more_lowers_the_threshold() {
+        // Right at 0.9 and at 0.3; two false alarms between.
+        let probs: Vec<Vec<f32>> = [0.9, 0.6, 0.5, 0.3, 0.1].map(|p| vec![p]).to_vec();
+        let right = vec![vec![0], vec![], vec![], vec![0], vec![]];
+        let at = |beta| best_thresholds(&probs, &right, 1, beta)[0];
+        assert!(at(1.0) > 0.6 && at(2.0) < 0.3, "{} {}", at(1.0), at(2.0));
+        let counts = Counts {
+            hits: 2,
+            false_alarms: 2,
+            misses: 0,
+        };
+        assert!((counts.f_beta(2.0) - 10.0 / 12.0).abs() < 1e-9);
+        assert_eq!(Counts::default().f_beta(2.0), 0.0);
     }
 
     #[test]

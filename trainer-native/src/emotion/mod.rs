@@ -7,11 +7,13 @@
 //! train       body and heads together, AdamW
 //! metrics     F1, thresholds, temperatures, calibration error
 //! report      a finished file on held-out texts, through the engine that users run
+//! replies     whether a chat model answers better when it is told a feeling
 //! ```
 
 pub mod config;
 pub mod examples;
 pub mod metrics;
+pub mod replies;
 pub mod report;
 pub mod train;
 pub mod vocabulary;

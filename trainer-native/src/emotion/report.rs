@@ -1,11 +1,13 @@
 //! A finished file on texts that it has not learnt from, read by the engine that users run.
 //!
-//! Calibration sets each head's temperature, and a sigmoid head's thresholds, on the held-out files;
-//! figures come from the test files and never touch either.
+//! Calibration sets each head's temperature, a sigmoid head's thresholds and the bias of `out_of_scope` on
+//! the held-out files; figures come from the test files and never touch any of them.
 
-use anyhow::{Context, Result};
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result, ensure};
 use meetara_engine::encoder::{Activation, Encoder};
-use meetara_format::{Array, Gguf, Value, Writer};
+use meetara_format::{Array, GgmlType, Gguf, Value, Writer};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -30,6 +32,7 @@ pub fn heads(encoder: &Encoder) -> Vec<Head> {
         },
         labels: head.labels.clone(),
         weight: 1.0,
+        recall_weight: 1.0,
     };
     encoder.heads().iter().map(head).collect()
 }
@@ -94,6 +97,33 @@ impl Said {
         sum / self.logits.len().max(1) as f64
     }
 
+    /// What to add to `label`'s score so that the likeliest label is right most often; of several the one
+    /// nearest to 0. `None` without texts that are `label` and texts that are not.
+    fn best_shift(&self, label: usize) -> Option<f32> {
+        let is_label = |right: &Vec<usize>| right.contains(&label);
+        if !self.right.iter().any(is_label) || self.right.iter().all(is_label) {
+            return None;
+        }
+        let hits = |shift: f32| {
+            let hit = |(logits, right): &(&Vec<f32>, &Vec<usize>)| {
+                let mut logits = (*logits).clone();
+                logits[label] += shift;
+                right.contains(&metrics::most_likely(&logits))
+            };
+            self.logits.iter().zip(&self.right).filter(hit).count()
+        };
+        let mut best = (hits(0.0), 0.0);
+        for step in 1..=40u8 {
+            for shift in [f32::from(step) * 0.1, f32::from(step) * -0.1] {
+                let n = hits(shift);
+                if n > best.0 {
+                    best = (n, shift);
+                }
+            }
+        }
+        Some(best.1)
+    }
+
     /// Expected calibration error: of the likeliest label for softmax, of every label for sigmoid.
     fn calibration_error(&self, activation: Activation, temperature: f32) -> f64 {
         let probs = self.at(activation, temperature);
@@ -109,17 +139,30 @@ impl Said {
     }
 }
 
-/// `file` with temperatures and thresholds set on `held_out`.
-pub fn calibrate(file: &[u8], held_out: &[Example]) -> Result<Vec<u8>> {
+/// `file` with temperatures, thresholds and the readiness to say `out_of_scope` set on `held_out`.
+/// `recall_weight(head)` is the beta of the F-beta that a sigmoid head's thresholds are set for.
+pub fn calibrate(
+    file: &[u8],
+    held_out: &[Example],
+    recall_weight: impl Fn(&str) -> f32,
+) -> Result<Vec<u8>> {
     let encoder = Encoder::load(file.to_vec())?;
     let mut set: Vec<(String, Value)> = Vec::new();
-    for (head, said) in encoder.heads().iter().zip(read(&encoder, held_out)?) {
+    let mut shifts: HashMap<String, (usize, f32)> = HashMap::new();
+    for (head, mut said) in encoder.heads().iter().zip(read(&encoder, held_out)?) {
         if said.logits.is_empty() {
             eprintln!(
                 "no held-out text has labels for head {}: it keeps its temperature and thresholds",
                 head.name
             );
             continue;
+        }
+        let nowhere = head.labels.iter().position(|l| l == examples::OUT_OF_SCOPE);
+        if let (Some(label), Activation::Softmax) = (nowhere, head.activation)
+            && let Some(shift) = said.best_shift(label)
+        {
+            said.logits.iter_mut().for_each(|l| l[label] += shift);
+            shifts.insert(format!("head.{}.bias", head.name), (label, shift));
         }
         let temperature = metrics::best_temperature(|t| said.nll(head.activation, t));
         set.push((
@@ -128,7 +171,8 @@ pub fn calibrate(file: &[u8], held_out: &[Example]) -> Result<Vec<u8>> {
         ));
         if head.activation == Activation::Sigmoid {
             let probs = said.at(head.activation, temperature);
-            let best = metrics::best_thresholds(&probs, &said.right, head.labels.len());
+            let beta = f64::from(recall_weight(&head.name));
+            let best = metrics::best_thresholds(&probs, &said.right, head.labels.len(), beta);
             set.push((
                 format!("meetara.head.{}.thresholds", head.name),
                 Value::Array(Array::F32(best)),
@@ -141,7 +185,17 @@ pub fn calibrate(file: &[u8], held_out: &[Example]) -> Result<Vec<u8>> {
         writer.set(key, value.clone());
     }
     for tensor in &gguf.tensors {
-        let bytes = gguf.tensor_data(tensor, file)?.to_vec();
+        let mut bytes = gguf.tensor_data(tensor, file)?.to_vec();
+        if let Some((label, shift)) = shifts.get(&tensor.name) {
+            ensure!(
+                tensor.ty == GgmlType::F32,
+                "{} is no 32-bit floats, so it cannot be shifted",
+                tensor.name
+            );
+            let at = label * 4..label * 4 + 4;
+            let old = f32::from_le_bytes(bytes[at.clone()].try_into()?);
+            bytes[at].copy_from_slice(&(old + shift).to_le_bytes());
+        }
         writer.add_tensor(&tensor.name, tensor.shape(), tensor.ty, bytes)?;
     }
     Ok(writer.finish()?)
@@ -170,8 +224,51 @@ pub struct Figures {
     pub calibration_error_before: f64,
     /// With the file's own.
     pub calibration_error: f64,
+    /// Of the texts for which no label of a sigmoid head is right, the share for which one was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub false_alarms: Option<f64>,
     /// One row a label (or group of labels).
     pub labels: Vec<LabelFigures>,
+    /// By categories of labels, where the test asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Confusion>,
+}
+
+/// Which category was right against which one was said.
+#[derive(Clone, Debug, Serialize)]
+pub struct Confusion {
+    /// Their names.
+    pub categories: Vec<String>,
+    /// Texts, `[right][said]`.
+    pub texts: Vec<Vec<u64>>,
+}
+
+impl Confusion {
+    /// Counts the likeliest label of each text. Of several right labels the first counts, unless what was
+    /// said is right too. A label without a category is one by itself.
+    fn count(
+        labels: &[String],
+        (probs, right): (&[Vec<f32>], &[Vec<usize>]),
+        of: &BTreeMap<String, String>,
+    ) -> Self {
+        let category = |label: usize| of.get(&labels[label]).unwrap_or(&labels[label]);
+        let mut categories: Vec<String> = Vec::new();
+        for label in 0..labels.len() {
+            if !categories.contains(category(label)) {
+                categories.push(category(label).clone());
+            }
+        }
+        let at = |label: usize| categories.iter().position(|c| c == category(label));
+        let mut texts = vec![vec![0; categories.len()]; categories.len()];
+        for (probs, right) in probs.iter().zip(right) {
+            let said = metrics::most_likely(probs);
+            let wanted = right.iter().find(|l| **l == said).or(right.first());
+            if let (Some(wanted), Some(said)) = (wanted.and_then(|l| at(*l)), at(said)) {
+                texts[wanted][said] += 1;
+            }
+        }
+        Self { categories, texts }
+    }
 }
 
 /// Figures of one label.
@@ -204,17 +301,34 @@ pub fn figures(encoder: &Encoder, test: &TestSet) -> Result<Vec<Figures>> {
             Some(groups) => grouped(head, &probs, &said.right, &groups.of(&head.labels)?),
             None => (head.labels.clone(), probs, said.right.clone()),
         };
-        let counts = match (head.activation, &test.groups) {
-            (Activation::Softmax, _) => metrics::at_most_likely(&probs, &right, labels.len()),
-            (Activation::Sigmoid, Some(groups)) => {
-                metrics::at_thresholds(&probs, &right, &vec![groups.threshold; labels.len()])
+        let confusion = match (&test.categories, &test.groups) {
+            (Some(path), None) => {
+                let of = examples::categories(path)?;
+                Some(Confusion::count(&labels, (&probs, &right), &of))
             }
-            (Activation::Sigmoid, None) => {
-                let half = vec![0.5; labels.len()];
-                let thresholds = head.thresholds.as_ref().unwrap_or(&half);
-                metrics::at_thresholds(&probs, &right, thresholds)
-            }
+            _ => None,
         };
+        let half = vec![0.5; labels.len()];
+        let thresholds = match (&test.groups, &head.thresholds) {
+            (Some(groups), _) => vec![groups.threshold; labels.len()],
+            (None, Some(thresholds)) => thresholds.clone(),
+            (None, None) => half,
+        };
+        let counts = match head.activation {
+            Activation::Softmax => metrics::at_most_likely(&probs, &right, labels.len()),
+            Activation::Sigmoid => metrics::at_thresholds(&probs, &right, &thresholds),
+        };
+        let nothing: Vec<&Vec<f32>> = probs
+            .iter()
+            .zip(&right)
+            .filter(|(_, right)| right.is_empty())
+            .map(|(probs, _)| probs)
+            .collect();
+        let alarms = nothing
+            .iter()
+            .filter(|probs| probs.iter().zip(&thresholds).any(|(p, t)| p >= t));
+        let false_alarms = (head.activation == Activation::Sigmoid && !nothing.is_empty())
+            .then(|| alarms.count() as f64 / nothing.len() as f64);
         let among = |n: usize| {
             let hit = |(probs, right): &(&Vec<f32>, &Vec<usize>)| {
                 let mut order: Vec<usize> = (0..probs.len()).collect();
@@ -241,7 +355,9 @@ pub fn figures(encoder: &Encoder, test: &TestSet) -> Result<Vec<Figures>> {
             top_3: among(3),
             calibration_error_before: said.calibration_error(head.activation, 1.0),
             calibration_error: said.calibration_error(head.activation, head.temperature),
+            false_alarms,
             labels: labels.iter().zip(&counts).map(row).collect(),
+            confusion,
         });
     }
     Ok(figures)
@@ -299,5 +415,47 @@ impl super::config::Groups {
                     .with_context(|| format!("{} has no group for {label}", self.table))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_to_say_nowhere_is_set_where_both_kinds_are_right() {
+        let said = Said {
+            logits: vec![vec![2.0, 0.0], vec![1.0, 0.5], vec![3.0, 2.5]],
+            right: vec![vec![0], vec![1], vec![1]],
+        };
+        let shift = said.best_shift(1).unwrap();
+        assert!((0.5..2.0).contains(&shift), "{shift}");
+        let one_kind = Said {
+            logits: vec![vec![0.0, 1.0]],
+            right: vec![vec![1]],
+        };
+        assert_eq!(one_kind.best_shift(1), None);
+    }
+
+    #[test]
+    fn confusion_counts_categories_and_takes_what_was_said_where_it_is_right() {
+        let labels: Vec<String> = ["a1", "a2", "b1", "nowhere"].map(String::from).to_vec();
+        let of = [("a1", "a"), ("a2", "a"), ("b1", "b")]
+            .map(|(domain, category)| (domain.to_string(), category.to_string()))
+            .into_iter()
+            .collect();
+        let one = |at: usize| {
+            let mut probs = vec![0.1; 4];
+            probs[at] = 0.7;
+            probs
+        };
+        let probs = [one(1), one(2), one(2), one(3)];
+        let right = [vec![0], vec![0], vec![0, 2], vec![3]];
+        let confusion = Confusion::count(&labels, (&probs, &right), &of);
+        assert_eq!(confusion.categories, ["a", "b", "nowhere"]);
+        assert_eq!(
+            confusion.texts,
+            [vec![1, 1, 0], vec![0, 1, 0], vec![0, 0, 1]]
+        );
     }
 }

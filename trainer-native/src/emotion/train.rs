@@ -273,9 +273,11 @@ where
             }
             let n = head.labels.len();
             let counts = match head.activation {
-                Activation::Sigmoid => {
-                    metrics::at_thresholds(&p, &right, &metrics::best_thresholds(&p, &right, n))
-                }
+                Activation::Sigmoid => metrics::at_thresholds(
+                    &p,
+                    &right,
+                    &metrics::best_thresholds(&p, &right, n, 1.0),
+                ),
                 Activation::Softmax => metrics::at_most_likely(&p, &right, n),
             };
             let hits = p

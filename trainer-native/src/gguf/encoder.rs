@@ -160,6 +160,36 @@ impl<'a> Base<'a> {
         })
     }
 
+    /// `fresh` with the weights of each head that the base already has under the same name with the same
+    /// labels, and the names of those.
+    ///
+    /// # Errors
+    /// When such a head's tensors are missing or have another size.
+    pub fn heads<B: Backend>(
+        &self,
+        mut fresh: Heads<B>,
+        heads: &[Head],
+        device: &B::Device,
+    ) -> Result<(Heads<B>, Vec<String>)> {
+        let mut known = Vec::new();
+        for (at, head) in heads.iter().enumerate() {
+            let key = format!("meetara.head.{}.labels", head.name);
+            let labels = self.gguf.get_string_array(&key)?;
+            if labels.is_none_or(|labels| labels != head.labels) {
+                continue;
+            }
+            let (n, c) = (head.labels.len(), self.spec.width);
+            let weight = self.values(&format!("head.{}.weight", head.name), n * c)?;
+            let bias = self.values(&format!("head.{}.bias", head.name), n)?;
+            fresh.weights[at] =
+                Param::from_tensor(Tensor::from_data(TensorData::new(weight, [n, c]), device));
+            fresh.biases[at] =
+                Param::from_tensor(Tensor::from_data(TensorData::new(bias, [n]), device));
+            known.push(head.name.clone());
+        }
+        Ok((fresh, known))
+    }
+
     /// A writer with the base's metadata, for a file with these tokens, blocks and heads.
     pub fn header(
         &self,
