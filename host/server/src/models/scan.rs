@@ -98,7 +98,7 @@ pub fn scan(folder: &Path, sandbox: &Sandbox) -> Scanned {
             Ok(header) if header.architecture.as_deref() == Some("bert") => {
                 let file = relative.display().to_string();
                 let has = |head: &&str| header.heads.iter().any(|name| name == head);
-                if !READER_HEADS.iter().all(|head| has(head)) {
+                if !READER_HEADS.iter().all(has) {
                     tracing::info!("{file} is an encoder that no route needs; left alone");
                 } else if reader.is_some() {
                     tracing::warn!("{file} is a second reader; left alone");
