@@ -175,7 +175,7 @@ impl<'a> Base<'a> {
         for (at, head) in heads.iter().enumerate() {
             let key = format!("meetara.head.{}.labels", head.name);
             let labels = self.gguf.get_string_array(&key)?;
-            if labels.is_none_or(|labels| labels != head.labels) {
+            if labels.is_none_or(|labels| !labels.iter().eq(&head.labels)) {
                 continue;
             }
             let (n, c) = (head.labels.len(), self.spec.width);
