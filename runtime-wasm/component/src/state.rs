@@ -160,6 +160,7 @@ impl State {
             heads: gguf
                 .get_string_array("meetara.heads")
                 .map_err(invalid)?
+                .map(|names| names.iter().collect())
                 .unwrap_or_default(),
             n_tensors: gguf.tensors.len(),
             tensor_bytes: gguf

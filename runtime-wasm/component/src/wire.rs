@@ -25,7 +25,7 @@ pub struct Inspected<'a> {
     /// `<architecture>.context_length`.
     pub context_len: Option<u32>,
     /// `meetara.heads`: the classifiers of an encoder, by name.
-    pub heads: &'a [String],
+    pub heads: Vec<&'a str>,
     /// Number of tensors.
     pub n_tensors: usize,
     /// Bytes of all tensors.
