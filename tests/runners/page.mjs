@@ -246,8 +246,8 @@ async function story(context, relay, files) {
     const name = "wide-q4_k_m.gguf";
     const file = readFileSync(join(root, "tests/vectors/tiny", name), "base64");
     const assets = readdirSync(join(root, "web/dist/assets"));
-    const encoders = (asset) => asset.startsWith("meetara_encoder");
-    const builds = assets.filter((asset) => asset.endsWith(".wasm") && !encoders(asset));
+    const others = /^meetara_(encoder|constraint)/;
+    const builds = assets.filter((asset) => asset.endsWith(".wasm") && !others.test(asset));
     assert.equal(builds.length, 5, builds.join(" "));
     for (const build of builds) {
       const [stem] = /^meetara_(browser|webgpu|threads)/.exec(build);
