@@ -122,30 +122,9 @@ async fn a_conversation_that_takes_too_much_memory_ends_alone() {
     assert_eq!(last["error"]["code"], "overloaded", "{last}");
     let message = last["error"]["message"].as_str().unwrap();
     assert!(message.contains("--conversation-max-mib"), "{message}");
-    assert!(message.contains(" bytes for "), "{message}");
     assert!(!text_of(before_it, 0).is_empty());
     let after = host.chat(&short).await;
     assert_eq!(said(&after), said(&before));
-
-    // A prompt for whose tokens there is no room, of every kind that is long in another way.
-    let many: Vec<_> = (0..9001)
-        .map(|i| json!({"role": if i % 2 == 0 { "user" } else { "assistant" }, "content": "a b"}))
-        .collect();
-    let one = |text: String| json!([{"role": "user", "content": text}]);
-    for messages in [
-        one("word ".repeat(100_000)),
-        one("é".repeat(150_000)),
-        json!(many),
-    ] {
-        let body = request(json!({"model": ENDLESS, "messages": messages}));
-        let (status, refused) = host.error(&body).await;
-        let message = refused["message"].as_str().unwrap();
-        assert_eq!((status, &refused["code"]), (503, &json!("overloaded")));
-        assert!(message.contains(" bytes for "), "{message}");
-        assert_eq!(said(&host.chat(&short).await), said(&before));
-    }
-    // All of this the engine said by itself.
-    assert!(!host.log().contains("trapped"), "{}", host.log());
     assert_eq!(host.health().await["models"][0]["state"], "ready");
 }
 

@@ -42,14 +42,6 @@ pub enum SandboxError {
         /// The limit.
         mib: usize,
     },
-    /// The engine found that it may not have the memory it needs, and goes on.
-    #[error("{message} (limit of {limit})")]
-    Refused {
-        /// What the memory was for, and how much.
-        message: String,
-        /// The limit that was met, and its flag.
-        limit: String,
-    },
     /// Nobody wanted the result of a call any more, and it was stopped.
     #[error("the request was given up")]
     Abandoned,
@@ -72,10 +64,7 @@ pub enum SandboxError {
 impl SandboxError {
     /// Whether the instance may be in any state, and must not be called again.
     pub fn spoils_instance(&self) -> bool {
-        !matches!(
-            self,
-            Self::Engine { .. } | Self::Refused { .. } | Self::File { .. }
-        )
+        !matches!(self, Self::Engine { .. } | Self::File { .. })
     }
 
     /// Whether another try may succeed: memory and time depend on what else the machine does.
@@ -84,7 +73,6 @@ impl SandboxError {
             Self::Time { .. }
             | Self::Memory { .. }
             | Self::Conversation { .. }
-            | Self::Refused { .. }
             | Self::Abandoned
             | Self::Image(_) => true,
             Self::Engine { code, .. } => code == "out_of_memory",
@@ -96,11 +84,9 @@ impl SandboxError {
     pub fn to_api(&self) -> ApiError {
         match self {
             Self::Engine { code, message } => ApiError::from_engine(code, message),
-            Self::Memory { .. }
-            | Self::Conversation { .. }
-            | Self::Refused { .. }
-            | Self::Image(_)
-            | Self::Abandoned => ApiError::overloaded(self.to_string()),
+            Self::Memory { .. } | Self::Conversation { .. } | Self::Image(_) | Self::Abandoned => {
+                ApiError::overloaded(self.to_string())
+            }
             // A client has no use for paths of the server.
             Self::File { source, .. } => {
                 ApiError::model_unavailable(format!("The model's file cannot be read: {source}."))

@@ -342,21 +342,10 @@ impl Instance {
 
     /// Why the last call failed.
     fn failure(&mut self) -> SandboxError {
-        let refused = self.store.data().memory_refused;
+        if self.store.data().memory_refused {
+            return self.too_much_memory();
+        }
         match self.result::<Failure>() {
-            Ok(Failure { code, message }) if refused && code == "out_of_memory" => {
-                let limit = match self.too_much_memory() {
-                    SandboxError::Conversation { mib } => {
-                        format!("{mib} MiB, --conversation-max-mib")
-                    }
-                    _ => format!(
-                        "{} MiB, --memory-max-mib",
-                        self.limits.memory_bytes_max >> 20
-                    ),
-                };
-                SandboxError::Refused { message, limit }
-            }
-            _ if refused => self.too_much_memory(),
             Ok(Failure { code, message }) => SandboxError::Engine { code, message },
             Err(error) => error,
         }
