@@ -2,49 +2,12 @@
 // probabilities of labels. They have a build of the engine of their own, without
 // chat models, which runs in a worker, as for LanguageModel.
 
-import { abortError } from "./errors.js";
-import { orderOf } from "./order.js";
-import { progressReporter } from "./progress.js";
-import { Runtime } from "./runtime.js";
+import { EncoderClient, loadedOf, request } from "./encoder-client.js";
 
-const PRIVATE = Symbol("TextClassifier");
-
-export class TextClassifier {
-  #runtime;
-  #destroyed = new AbortController();
-
-  constructor(token, runtime) {
-    if (token !== PRIVATE) throw new TypeError("Use TextClassifier.create().");
-    this.#runtime = runtime;
-  }
-
+export class TextClassifier extends EncoderClient {
   /** Loads an encoder. See types/index.d.ts for the options. */
-  static async create(options = {}) {
-    const { signal, monitor } = options;
-    signal?.throwIfAborted();
-    const progress = progressReporter(monitor);
-    const request = { order: orderOf(options), as: "encoder" };
-    const runtime = await Runtime.start(request, { signal, onProgress: progress?.onProgress });
-    progress?.done();
-    const classifier = new TextClassifier(PRIVATE, runtime);
-    signal?.addEventListener("abort", () => classifier.#end(signal.reason), { once: true });
-    return classifier;
-  }
-
-  /** What the encoder's file says of itself, its heads among it. */
-  get info() {
-    return structuredClone(this.#runtime.loaded.info);
-  }
-
-  /** Where the encoder came from, and whether it is kept for next time. */
-  get source() {
-    const { from, kept } = this.#runtime.loaded;
-    return { from, kept };
-  }
-
-  /** Memory that the engine holds, in bytes. */
-  get memoryBytes() {
-    return this.#runtime.memoryBytes;
+  static create(options = {}) {
+    return EncoderClient.start(TextClassifier, "encoder", options);
   }
 
   /**
@@ -55,7 +18,7 @@ export class TextClassifier {
     const { probabilities, tokens, tokensCut } = await this.#encode(text, signal);
     const heads = {};
     let from = 0;
-    for (const { name, labels, several, thresholds } of this.#runtime.loaded.info.heads) {
+    for (const { name, labels, several, thresholds } of loadedOf(this).info.heads) {
       const own = probabilities.subarray(from, (from += labels.length));
       const best = own.indexOf(Math.max(...own));
       heads[name] = labels.map((label, i) => ({
@@ -74,18 +37,6 @@ export class TextClassifier {
 
   #encode(text, signal) {
     if (typeof text !== "string") throw new TypeError("The text must be a string.");
-    const both = signal ? AbortSignal.any([this.#destroyed.signal, signal]) : this.#destroyed.signal;
-    return this.#runtime.request("encode", { text }, { signal: both });
-  }
-
-  /** Gives the memory back. */
-  destroy() {
-    this.#end(abortError("The classifier was destroyed."));
-  }
-
-  #end(reason) {
-    if (this.#destroyed.signal.aborted) return;
-    this.#destroyed.abort(reason);
-    this.#runtime.release();
+    return request(this, "encode", { text }, signal);
   }
 }
