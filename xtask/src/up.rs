@@ -46,13 +46,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     println!("2/4 engine for browsers and host");
     let mut only = wasm::Product::BROWSER.to_vec();
     only.push(wasm::Product::Component);
-    wasm::run(
-        project,
-        &wasm::Args {
-            no_opt: false,
-            only,
-        },
-    )?;
+    wasm::ensure(project, &only)?;
     println!("3/4 page");
     build_page(project)?;
     println!("4/4 host");

@@ -98,6 +98,13 @@ pub enum Features {
     EncoderSimd128,
 }
 
+/// Builds `products` as they are shipped.
+pub fn ensure(project: &Project, products: &[Product]) -> Result<()> {
+    let only = products.to_vec();
+    let no_opt = false;
+    run(project, &Args { no_opt, only })
+}
+
 /// Builds the products asked for, all by default.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     tools::ensure_wasm_target(project)?;

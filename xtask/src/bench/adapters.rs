@@ -44,14 +44,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         "--example",
         "bench_native",
     ]))?;
-    let only = vec![wasm::Product::Relaxed];
-    wasm::run(
-        project,
-        &wasm::Args {
-            no_opt: false,
-            only,
-        },
-    )?;
+    wasm::ensure(project, &[wasm::Product::Relaxed])?;
     tools::ensure_npm(project, &project.root.join("tests/runners"))?;
     let mut report = Report::default();
     report.machine(project);

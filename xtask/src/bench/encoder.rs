@@ -36,14 +36,7 @@ pub struct Args {
 /// Builds, measures, judges.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let bounds = Bounds::read(project)?;
-    let only = vec![wasm::Product::Encoder];
-    wasm::run(
-        project,
-        &wasm::Args {
-            no_opt: false,
-            only,
-        },
-    )?;
+    wasm::ensure(project, &[wasm::Product::Encoder])?;
     tools::ensure_npm(project, &project.root.join("tests/runners"))?;
     let mut report = Report::default();
     report.machine(project);

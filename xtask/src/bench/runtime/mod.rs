@@ -217,14 +217,7 @@ impl<'a> Bench<'a> {
             host::build(project)?;
         }
         if bench.has(Engine::Chromium) {
-            let only = wasm::Product::BROWSER.to_vec();
-            wasm::run(
-                project,
-                &wasm::Args {
-                    no_opt: false,
-                    only,
-                },
-            )?;
+            wasm::ensure(project, &wasm::Product::BROWSER)?;
         }
         if bench.has(Engine::Chromium) || bench.has(Engine::Wllama) {
             tools::ensure_npm(project, &project.root.join("tests/runners"))?;
