@@ -54,14 +54,20 @@ export function setUpAdapters(current: () => Open | null, changed: () => void): 
     });
   });
 
+  /** Counts the fillings: one that waited for the disk must not undo a later one. */
+  let latest = 0;
+
   async function fill(): Promise<void> {
+    const turn = ++latest;
     const open = current();
     section.hidden = !open;
     if (!open) return;
     const { model, key } = open;
-    const kept = await models.list({ kind: "adapter" }).catch((): StoredModel[] => []);
-    const own = kept.filter((record) => record.key.startsWith(prefixOf(key)));
+    // In this order: what is loaded from a file is kept by then.
     const loaded = await model.adapters.list().catch(() => []);
+    const kept = await models.list({ kind: "adapter" }).catch((): StoredModel[] => []);
+    if (turn !== latest) return;
+    const own = kept.filter((record) => record.key.startsWith(prefixOf(key)));
     const nameOf = (record: StoredModel) => record.key.slice(prefixOf(key).length);
     const rows = loaded.map(({ name, bytes, scale }) => row(name, bytes, scale !== null, own.find((record) => nameOf(record) === name)));
     for (const record of own) {

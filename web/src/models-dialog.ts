@@ -57,8 +57,13 @@ export function setUpModelsDialog(
     if (dropped) close({ kind: "file", file: dropped });
   });
 
+  /** Counts the fillings: one that waited for the disk must not undo a later one. */
+  let latest = 0;
+
   async function fill(): Promise<void> {
+    const turn = ++latest;
     const kept = await models.list().catch((): StoredModel[] => []);
+    if (turn !== latest) return;
     const shipped = kept.find((model) => model.key === SHIPPED_URL);
     const rows = [
       row({ kind: "shipped" }, SHIPPED_URL, SHIPPED_NAME, shipped ? `${megabytes(shipped.bytes)}, on this device` : "comes with this page", shipped),

@@ -124,7 +124,6 @@ fn steps(project: &Project) -> Result<Vec<Step>> {
     );
     step("build page", Box::new(up::build_page));
     step("cargo test", Box::new(cargo_test));
-    step("trainer on GPU back ends", Box::new(gpu_back_ends));
     step("build binaries", Box::new(build_binaries));
     step("size", Box::new(size::run));
     for runner in runners(project)? {
@@ -156,23 +155,19 @@ fn cargo_test(project: &Project) -> Result<()> {
     run_command(test.arg("--no-fail-fast"))
 }
 
-/// The trainer built for wgpu and CUDA; wgpu runs on Debian's software Vulkan where there is no GPU.
-fn gpu_back_ends(project: &Project) -> Result<()> {
-    let mut test = cargo_command(project);
-    test.args(["test", "--release", "--package", "meetara-train"]);
-    run_command(test.args(["--features", "wgpu,cuda", "--test", "wgpu"]))
-}
-
 /// The programs that the runners start.
 fn build_binaries(project: &Project) -> Result<()> {
     run_command(native(project, "build").args(["--bins", "--examples"]))
 }
 
-/// The same selection of crates each time, so that cargo unites features in the same way and
-/// compiles every dependency once.
+/// The same selection of crates and features each time, so that cargo compiles every dependency once.
+///
+/// The trainer is built for wgpu and CUDA as well; wgpu's tests run on Debian's software Vulkan where
+/// there is no GPU.
 fn native(project: &Project, what: &str) -> std::process::Command {
     let mut cargo = cargo_command(project);
     cargo.args([what, "--release", "--workspace"]);
+    cargo.args(["--features", "meetara-train/wgpu,meetara-train/cuda"]);
     for member in WASM_MEMBERS {
         cargo.args(["--exclude", member]);
     }

@@ -26,8 +26,12 @@ pub use stamp::hex;
 
 use crate::project::Project;
 use crate::tools;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, mpsc};
+
+/// How many modules are optimised at once, beside the compiler.
+const FINISHERS: usize = 2;
 
 /// Flags of `cargo xtask wasm`.
 #[derive(clap::Args, Clone, Default)]
@@ -108,15 +112,51 @@ pub fn ensure(project: &Project, products: &[Product]) -> Result<()> {
 /// Builds the products asked for, all by default.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     tools::ensure_wasm_target(project)?;
-    for product in Product::BROWSER.into_iter().chain(Product::SERVERS) {
-        if args.only.is_empty() || args.only.contains(&product) {
-            build(project, product, !args.no_opt)?;
-        }
+    if !args.no_opt {
+        // Here, so that no two of the threads below install it.
+        tools::ensure_wasm_opt(project)?;
     }
-    Ok(())
+    let products = Product::BROWSER.into_iter().chain(Product::SERVERS);
+    let wanted = products.filter(|product| args.only.is_empty() || args.only.contains(product));
+    // wasm-opt has one thread, and so has rustc where it links: they take turns on different modules.
+    let (sender, receiver) = mpsc::channel::<bindgen::Unfinished>();
+    let receiver = Mutex::new(receiver);
+    let next = || receiver.lock().ok()?.recv().ok();
+    std::thread::scope(|scope| {
+        let finishers: Vec<_> = (0..FINISHERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    std::iter::from_fn(next).try_for_each(|module| module.finish(project))
+                })
+            })
+            .collect();
+        let mut outcome = Ok(());
+        for product in wanted {
+            outcome = build(project, product, !args.no_opt).map(|module| {
+                // Fails where all finishers failed, which is told below.
+                module.and_then(|module| sender.send(module).err());
+            });
+            if outcome.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        for finisher in finishers {
+            let finished = finisher
+                .join()
+                .unwrap_or_else(|_| bail!("a thread panicked"));
+            outcome = outcome.and(finished);
+        }
+        outcome
+    })
 }
 
-fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
+/// Compiles a product; gives what is left to do for it, where there is something.
+fn build(
+    project: &Project,
+    product: Product,
+    optimise: bool,
+) -> Result<Option<bindgen::Unfinished>> {
     match product {
         Product::Scalar
         | Product::Simd128
@@ -141,12 +181,13 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
             let out_dir = project.root.join("pkg/dist").join(name);
             if product == Product::Threads && !tools::ensure_rust_src(project) {
                 let why = "rustup has no component rust-src here";
-                return without_threads(&out_dir, out_name, why);
+                return without_threads(&out_dir, out_name, why).map(|()| None);
             }
             let input = match cargo::build(project, "meetara-browser", features) {
                 // What our own code would be to blame for, `clippy wasm` finds.
                 Err(error) if product == Product::Threads => {
-                    return without_threads(&out_dir, out_name, &format!("{error:#}"));
+                    return without_threads(&out_dir, out_name, &format!("{error:#}"))
+                        .map(|()| None);
                 }
                 built => built?,
             };
@@ -159,7 +200,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 optimise,
                 converge: true,
             };
-            bindgen::run(project, &job)
+            bindgen::run(project, job)
         }
         Product::Constraint => {
             let input = cargo::build(project, "meetara-browser-constraint", Features::Scalar)?;
@@ -173,7 +214,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 // It is the largest and fetched by few, and would take two minutes.
                 converge: false,
             };
-            bindgen::run(project, &job)
+            bindgen::run(project, job)
         }
         Product::Component => {
             let input = cargo::build(project, "meetara-component", Features::Relaxed)?;
@@ -190,7 +231,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 project.show(&output),
                 bytes.len() / 1000
             );
-            Ok(())
+            Ok(None)
         }
         Product::Edge => {
             let input = cargo::build(project, "meetara-edge", Features::Relaxed)?;
@@ -203,7 +244,7 @@ fn build(project: &Project, product: Product, optimise: bool) -> Result<()> {
                 optimise,
                 converge: true,
             };
-            bindgen::run(project, &job)
+            bindgen::run(project, job)
         }
     }
 }

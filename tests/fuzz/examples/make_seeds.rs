@@ -1,6 +1,6 @@
 //! Writes the seeds anew: `cargo run --release -p meetara-fuzz-targets --example make_seeds`.
 //!
-//! Files of every block type that rows of 8 and 32 fit, adapters, vocabularies, the chat templates'
+//! Files of every block type that rows of 8 and 32 fit, adapters, encoders, vocabularies, texts, the chat templates'
 //! idioms and hostile ones, and bodies of each route.
 
 use std::fs;
@@ -46,6 +46,44 @@ fn main() -> Result<()> {
     for (name, rank, weights, ty) in adapters {
         let file = tiny::adapter(rank, weights, ty).map_err(std::io::Error::other)?;
         put("adapter", name, &file)?;
+    }
+    use tiny::{HeadsOf, Pieces};
+    let encoders = [
+        (
+            "words_f32",
+            GgmlType::F32,
+            8,
+            Pieces::WordPiece,
+            HeadsOf::Reader,
+        ),
+        (
+            "bytes_f16",
+            GgmlType::F16,
+            8,
+            Pieces::Bytes,
+            HeadsOf::Classifier,
+        ),
+        (
+            "bytes_q8_0",
+            GgmlType::Q8_0,
+            32,
+            Pieces::Bytes,
+            HeadsOf::Classifier,
+        ),
+        (
+            "words_q5_0",
+            GgmlType::Q5_0,
+            32,
+            Pieces::WordPiece,
+            HeadsOf::Classifier,
+        ),
+    ];
+    for (name, ty, width, pieces, heads) in encoders {
+        let file = tiny::encoder(ty, width, pieces, heads).map_err(std::io::Error::other)?;
+        put("encoder", name, &file)?;
+    }
+    for (name, turns) in READINGS {
+        put("reading", name, &join(turns))?;
     }
     for (name, parts) in TOKENIZERS {
         put("tokenizer", name, &join(parts))?;
@@ -136,6 +174,40 @@ const TOKENIZERS: [(&str, &[&str]); 7] = [
     (
         "spm_full",
         &["llama full", "▁\na\n▁a\naa", "", "", "a aa é😀\0"],
+    ),
+];
+
+/// Cries for help, what only sounds like one, other languages, and what is no text.
+const READINGS: [(&str, &[&str]); 8] = [
+    (
+        "turns",
+        &["I am so sad", "and now it is not", "hello!", "why"],
+    ),
+    (
+        "help",
+        &["I don't want to be here any more.", "i want to die"],
+    ),
+    ("idiom", &["I am dying to see it, my feet are killing me"]),
+    (
+        "medical",
+        &["my chest hurts and I cannot breathe, call 911"],
+    ),
+    (
+        "spelled",
+        &["k.i.l.l mys3lf", "K I L L \u{200d} m\u{443}self", "su1c1de"],
+    ),
+    (
+        "german",
+        &["Ich bin heute sehr traurig und weiß nicht weiter"],
+    ),
+    ("signs", &["😀😀 \u{0}\u{feff}", "???!!!", "", " \n\t"]),
+    (
+        "scripts",
+        &[
+            "私はとても悲しいです",
+            "أنا حزين",
+            "I\u{301} a\u{308}m ﬁne Ⅷ",
+        ],
     ),
 ];
 
@@ -282,7 +354,8 @@ const CONSTRAINTS: [(&str, &str); 9] = [
     ("lark_repeated", "lstart: a~100\na: b~100\nb: \"x\"~100"),
 ];
 
-const REQUESTS: [(&str, &str); 9] = [
+const REQUESTS: [(&str, &str); 10] = [
+    ("analyze", r#"{"text":"I am sad","region":"DE"}"#),
     (
         "chat",
         r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"é\u0000"}]}]}"#,

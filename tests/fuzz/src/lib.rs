@@ -12,10 +12,14 @@
 //! | [`template`] | a chat template and messages, in the form of [`template`](mod@template) |
 //! | [`request`] | a JSON body of any route |
 //! | [`constraint`] | a JSON schema or a grammar, in the form of [`constraint`](mod@constraint) |
+//! | [`encoder`] | a GGUF file of an encoder: model, classifiers, a text |
+//! | [`reading`] | turns of a conversation, in the form of [`reading`](mod@reading) |
 
 pub mod adapter;
 pub mod constraint;
+pub mod encoder;
 pub mod gguf;
+pub mod reading;
 pub mod request;
 pub mod template;
 pub mod tiny;
@@ -25,13 +29,15 @@ pub mod tokenizer;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("gguf", gguf::run),
     ("adapter", adapter::run),
     ("tokenizer", tokenizer::run),
     ("template", template::run),
     ("request", request::run),
     ("constraint", constraint::run),
+    ("encoder", encoder::run),
+    ("reading", reading::run),
 ];
 
 /// Separates the parts of an input of several texts. No byte of UTF-8 has this value.

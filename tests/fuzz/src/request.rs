@@ -1,6 +1,8 @@
 //! A JSON body, given to every route's reader, and on to the engine's.
 
-use meetara_api::{ApiError, ChatRequest, ChooseRequest, EmbeddingsRequest, Sampling, TextRequest};
+use meetara_api::{
+    AnalyzeRequest, ApiError, ChatRequest, ChooseRequest, EmbeddingsRequest, Sampling, TextRequest,
+};
 use meetara_engine::generate::GenerateParams;
 use meetara_engine::generate::sampler::Sampler;
 
@@ -23,6 +25,7 @@ pub fn run(data: &[u8]) {
         );
     }
     checked(ChooseRequest::parse(data));
+    checked(AnalyzeRequest::parse(data));
     // The component takes the engine's own form.
     if let Ok(params) = serde_json::from_slice::<GenerateParams>(data) {
         draw(&params);

@@ -115,7 +115,7 @@ try {
     const total = { tokens: 0, wall_s: 0, cpu_s: 0 };
     for (let i = 0; total.wall_s < turn.wall_s_min || i === 0; i += 1) {
       const { text, ids } = turn.prompts[i % turn.prompts.length];
-      const run = await timed("run", { prompt: text, ids, generate: turn.generate });
+      const run = await timed("run", { prompt: text, ids, generate: turn.generate, context_max: turn.context_max });
       for (const key of Object.keys(total)) total[key] += run[key];
       if (run.memory_bytes) total.memory_bytes = run.memory_bytes;
     }

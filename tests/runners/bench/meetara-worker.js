@@ -35,23 +35,26 @@ const jobs = {
 
   /**
    * Without `generate`: from the text to the first token, which is when the prompt has been evaluated. With it: from
-   * the first token to the last; a reply that ends before is gone on with.
+   * the first token to the last; a reply that ends before is gone on with. With `context_max` a conversation that has so
+   * many tokens ends the run.
    */
-  run({ prompt, generate }) {
+  run({ prompt, generate, context_max = Infinity }) {
     const params = { temperature: 0, max_tokens: TOKENS_AT_ONCE_MAX };
     let began = performance.now();
     const started = session.start_text(prompt, params);
     let text = prompt;
     let tokens = -1; // The first token comes with the prompt's logits.
-    while (tokens < generate) {
+    let context = started.prompt_tokens;
+    while (tokens < generate && context < context_max) {
       const step = session.step();
       text += step.text ?? "";
       if (step.type === "token") {
         tokens += 1;
+        context += 1;
         if (tokens === 0 && generate > 0) began = performance.now();
       } else if (step.type === "done") {
         text += " and";
-        session.start_text(text, params);
+        context = session.start_text(text, params).prompt_tokens;
       }
     }
     const wall_s = (performance.now() - began) / 1e3;

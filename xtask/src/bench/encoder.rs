@@ -74,6 +74,7 @@ pub fn measure(project: &Project, rounds: usize, report: &mut Report) -> Result<
         prompts: prompts.collect(),
         generate: 0,
         wall_s_min: 0.3,
+        context_max: None,
     };
     let mut speeds = vec![(Vec::new(), Vec::new()); contestants.len()];
     for round in 0..=rounds {

@@ -39,8 +39,15 @@ pub struct Job {
 /// Counts up when the settings below change, so that old stamps no longer hold.
 const SETTINGS_VERSION: u32 = 3;
 
-/// Runs wasm-bindgen and wasm-opt unless nothing changed.
-pub fn run(project: &Project, job: &Job) -> Result<()> {
+/// A module whose JavaScript side is made and whose code is not yet optimised.
+pub struct Unfinished {
+    job: Job,
+    wasm: PathBuf,
+    stamp: stamp::Stamp,
+}
+
+/// Runs wasm-bindgen unless nothing changed; reads `job.input`, which cargo may write anew afterwards.
+pub fn run(project: &Project, job: Job) -> Result<Option<Unfinished>> {
     let wasm = job.out_dir.join(format!("{}_bg.wasm", job.out_name));
     let settings = format!(
         "v{SETTINGS_VERSION} {:?} optimise={} converge={}",
@@ -48,8 +55,10 @@ pub fn run(project: &Project, job: &Job) -> Result<()> {
     );
     let stamp = stamp::Stamp::of(project, &job.out_dir, &job.input, &settings)?;
     if stamp.holds() && wasm.is_file() {
-        return report(project, job, &wasm, "unchanged");
+        report(project, &job, &wasm, "unchanged")?;
+        return Ok(None);
     }
+    stamp.clear()?;
     // A fresh folder: file names may change between versions.
     if job.out_dir.exists() {
         std::fs::remove_dir_all(&job.out_dir)
@@ -77,11 +86,19 @@ pub fn run(project: &Project, job: &Job) -> Result<()> {
     output
         .emit(&job.out_dir)
         .with_context(|| format!("cannot write to {}", job.out_dir.display()))?;
-    if job.optimise {
-        opt::run_opt(project, &wasm, job.converge)?;
+    Ok(Some(Unfinished { job, wasm, stamp }))
+}
+
+impl Unfinished {
+    /// Runs wasm-opt where it was asked for.
+    pub fn finish(self, project: &Project) -> Result<()> {
+        let Self { job, wasm, stamp } = self;
+        if job.optimise {
+            opt::run_opt(project, &wasm, job.converge)?;
+        }
+        stamp.write()?;
+        report(project, &job, &wasm, "built")
     }
-    stamp.write()?;
-    report(project, job, &wasm, "built")
 }
 
 fn report(project: &Project, job: &Job, wasm: &std::path::Path, what: &str) -> Result<()> {

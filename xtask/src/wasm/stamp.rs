@@ -33,6 +33,16 @@ impl Stamp {
         std::fs::read_to_string(&self.file).is_ok_and(|text| text == self.text)
     }
 
+    /// To be called before the output is touched: what is cut off half-way must not look finished.
+    pub fn clear(&self) -> Result<()> {
+        match std::fs::remove_file(&self.file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.file.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// To be called after success.
     pub fn write(&self) -> Result<()> {
         if let Some(dir) = self.file.parent() {

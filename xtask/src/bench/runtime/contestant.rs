@@ -51,6 +51,9 @@ pub struct Turn {
     pub prompts: Vec<Prompt>,
     pub generate: usize,
     pub wall_s_min: f64,
+    /// Our engine in a browser ends the turn when the conversation has so many tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_max: Option<usize>,
 }
 
 /// Changes of adapters to measure.

@@ -100,6 +100,9 @@ struct Task {
     generate: usize,
 }
 
+/// Tokens of the chat after which memory is measured.
+const CHAT_TOKENS: usize = 512;
+
 const PREFILL_128: Task = Task {
     name: "prefill128",
     prompt: 128,
@@ -411,15 +414,17 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Load times of programs started anew, and memory after a chat of 512 tokens.
+    /// Load times of programs started anew, and memory after a chat of [`CHAT_TOKENS`].
     fn loads(&self, subject: &Subject, report: &mut Report) -> Result<()> {
         let words = Words::of(
             self.project,
             &self.project.target.join("release/examples/bench_native"),
             &subject.path,
         )?;
-        let mut chat = words.turn(448, 63, 0.0);
+        let mut chat = words.turn(CHAT_TOKENS - 64, 63, 0.0);
         chat.prompts.truncate(1);
+        // Text that is put behind a reply that ended, to have another, counts as well.
+        chat.context_max = Some(CHAT_TOKENS);
         let mut times: BTreeMap<Engine, Vec<(f64, Option<f64>)>> = BTreeMap::new();
         for _ in 0..self.rounds {
             for engine in self.contestants(subject.name) {

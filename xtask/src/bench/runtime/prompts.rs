@@ -38,6 +38,7 @@ impl Words {
             prompts,
             generate,
             wall_s_min,
+            context_max: None,
         }
     }
 
