@@ -76,7 +76,7 @@ export function showFeeling(): void {
   const on = feelingsAreOn();
   sign.hidden = !on;
   const [words, kind] = state(open);
-  sign.replaceChildren(make("span", `dot ${kind}`), make("span", "wide-only", words));
+  sign.replaceChildren(make("span", `dot ${kind}`), make("span", "wide-only", words === "on" ? "Feelings on" : words));
   button.setAttribute("aria-label", on ? `Feelings: ${words}` : "Feelings: off");
   button.title = on ? `Feelings: ${words}` : "Feelings: off";
   byId("feelings-label", HTMLSpanElement).hidden = on;
