@@ -113,6 +113,11 @@ pub fn choose(config: &Config, model: &str, used: &[AdapterUse]) -> Result<Chose
     })
 }
 
+/// Whether there is an adapter of that name.
+pub fn is_listed(config: &Config, name: &str) -> bool {
+    isolate::with_adapters(config, |adapters| adapters.get(name).is_some())
+}
+
 impl Chosen {
     /// Its adapters, fetched where they are not in memory.
     ///

@@ -2,11 +2,12 @@
 
 use crate::config::Config;
 use crate::pool::{Lease, engine_error};
+use crate::read::{self, Before};
 use crate::{adapters, body, isolate, load, reply};
 use futures_util::stream;
 use meetara_api::{
     ApiError, ChatRequest, Choice, ChoiceLogprobs, FinishReason, Head, SSE_DONE, Sampling,
-    TokenLogprob, TopLogprob, Usage,
+    TokenLogprob, TopLogprob, Usage, turns_of,
 };
 use meetara_engine::generate::{self, Finish, GenerateParams, Logprobs, Step};
 use meetara_engine::template::Message;
@@ -22,9 +23,39 @@ pub async fn completions(
     config: &Config,
 ) -> Result<Response, ApiError> {
     let signal = request.inner().signal();
+    let country = request.cf().and_then(worker::Cf::country);
     let body = body::read(&mut request).await?;
-    let request = ChatRequest::parse(&body)?.without_constraint()?;
-    let chosen = adapters::choose(config, &request.model, &request.adapters)?;
+    let mut request = ChatRequest::parse(&body)?.without_constraint()?;
+    let is_auto = request.model == read::AUTO;
+    if is_auto {
+        request.model.clone_from(&config.model_id);
+    }
+    // What is wrong with a request is said before anything is read.
+    adapters::choose(config, &request.model, &request.adapters)?;
+    let turns = turns_of(&request.messages);
+    let model = if is_auto { read::AUTO } else { &request.model };
+    let before = read::before(env, config, model, &turns, &request.meetara, country).await?;
+    let Before {
+        meetara,
+        help,
+        routed,
+    } = before;
+    request.adapters.extend(routed);
+    let mut chosen = adapters::choose(config, &request.model, &request.adapters)?;
+    if is_auto {
+        chosen.id = read::AUTO.to_owned();
+    }
+    if let Some(help) = help {
+        let head = Head::new(
+            random()?,
+            isolate::now_ms() / 1000,
+            &chosen.id,
+            String::new(),
+            request.include_usage,
+        );
+        return instead(head.with_meetara(&meetara), &help, &request);
+    }
+    let postscript = postscript(&request, meetara.disclaimer.as_deref());
     let loaded = load::model(env, config).await?;
     let mix = chosen.mix(env, config, &loaded).await?;
     let now_ms = isolate::now_ms();
@@ -44,15 +75,51 @@ pub async fn completions(
         &chosen.id,
         loaded.fingerprint,
         request.include_usage,
-    );
+    )
+    .with_meetara(&meetara);
     let is_streamed = request.stream;
     let mut replies = Replies::new(lease, request, random()? as u64);
+    replies.postscript = postscript;
     replies.start()?;
     if is_streamed {
         streamed(head, replies)
     } else {
         whole(head, replies).await
     }
+}
+
+/// The disclaimer that ends each answer: none where an earlier answer had it, or the client shows it itself.
+fn postscript(request: &ChatRequest, disclaimer: Option<&str>) -> String {
+    let Some(disclaimer) = disclaimer else {
+        return String::new();
+    };
+    let mut answers = request.messages.iter().filter(|m| m.role == "assistant");
+    let was_said = answers.any(|message| message.content.ends_with(disclaimer));
+    let is_plain = request.sampling.top_logprobs.is_none() && !request.meetara.no_disclaimer_text;
+    if is_plain && !was_said {
+        format!("\n\n{disclaimer}")
+    } else {
+        String::new()
+    }
+}
+
+/// A fixed text in the place of each answer.
+fn instead(head: Head, text: &str, request: &ChatRequest) -> Result<Response, ApiError> {
+    let (reason, usage) = (FinishReason::ContentFilter, Usage::default());
+    if !request.stream {
+        let choice = |index| Choice::new(index, text.to_owned(), reason);
+        return reply::json(&head.completion((0..request.n).map(choice).collect(), usage));
+    }
+    let mut events = String::new();
+    for index in 0..request.n {
+        events.push_str(&head.sse_role(index));
+        events.push_str(&head.sse_text(index, text, None));
+        events.push_str(&head.sse_finish(index, reason));
+    }
+    events.push_str(&head.sse_usage(&usage));
+    events.push_str(SSE_DONE);
+    let id = head.id.clone();
+    reply::events(&id, stream::iter([Ok(events.into_bytes())]))
 }
 
 /// 128 random bits.
@@ -77,6 +144,8 @@ struct Replies {
     total: Option<Usage>,
     /// Of the tokens whose text was not told yet; stays empty unless they were asked for.
     logprobs: Vec<TokenLogprob>,
+    /// What ends each answer.
+    postscript: String,
 }
 
 /// What a step brought.
@@ -111,6 +180,7 @@ impl Replies {
             current: Usage::default(),
             total: None,
             logprobs: Vec::new(),
+            postscript: String::new(),
         }
     }
 
@@ -186,7 +256,8 @@ impl Replies {
     }
 
     /// Books the answer in progress and prepares the next one, if there is one.
-    fn finish(&mut self, text: String, reason: FinishReason) -> Result<Progress, ApiError> {
+    fn finish(&mut self, mut text: String, reason: FinishReason) -> Result<Progress, ApiError> {
+        text.push_str(&self.postscript);
         let mut cost = self.current;
         cost.total_tokens = cost.prompt_tokens.saturating_add(cost.completion_tokens);
         let logprobs = self.take_logprobs();

@@ -33,6 +33,21 @@ pub struct Config {
     pub adapters: BTreeMap<String, String>,
     /// `ADAPTERS_MAX_MIB`, in bytes: what adapters may take together.
     pub adapter_bytes_max: usize,
+    /// `READER_PATH`: the text model below the assets folder; without it only rules look for danger.
+    pub reader_path: Option<String>,
+    /// `EMOTION`: when feelings are read.
+    pub emotion: EmotionPolicy,
+}
+
+/// When the feelings of whoever writes are read: `--emotion` of the native host, with the same reasons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum EmotionPolicy {
+    /// `asked`: of requests that ask for it; never in the categories business and education.
+    Asked,
+    /// `on`: of all requests that do not forbid it; never in these categories.
+    On,
+    /// `everywhere`: also there, for operators who may do that.
+    Everywhere,
 }
 
 impl Config {
@@ -52,7 +67,20 @@ impl Config {
                 .unwrap_or(ADAPTERS_MAX_MIB_DEFAULT)
                 .min(ADAPTERS_MAX_MIB_MAX)
                 << 20,
+            reader_path: optional(env, "READER_PATH"),
+            emotion: emotion(env)?,
         })
+    }
+}
+
+fn emotion(env: &Env) -> Result<EmotionPolicy, ApiError> {
+    match optional(env, "EMOTION").as_deref() {
+        None | Some("asked") => Ok(EmotionPolicy::Asked),
+        Some("on") => Ok(EmotionPolicy::On),
+        Some("everywhere") => Ok(EmotionPolicy::Everywhere),
+        Some(_) => Err(ApiError::internal(
+            "EMOTION in wrangler.toml must be \"asked\", \"on\" or \"everywhere\".",
+        )),
     }
 }
 

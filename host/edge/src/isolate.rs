@@ -5,23 +5,47 @@ use crate::adapters::Adapters;
 use crate::config::Config;
 use crate::pool::Pool;
 use meetara_engine::model::Model;
+use meetara_engine::reader::Reader;
+use meetara_engine::safety::Gate;
 use serde::Serialize;
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// The model and who uses it.
 #[derive(Default)]
 pub struct Isolate {
-    /// There once the first request has fetched it.
-    pub model: Option<Loaded>,
-    /// When the request that fetches the model began, in milliseconds of the Worker's clock.
-    pub loading_since_ms: Option<u64>,
+    /// The model.
+    pub model: Once<Loaded>,
+    /// The text model.
+    pub reader: Once<Rc<Reader>>,
+    /// When the text model could not be had, in milliseconds of the Worker's clock.
+    pub reader_failed_ms: Option<u64>,
+    /// The rules, for when there is no text model.
+    pub gate: Option<Rc<Gate>>,
     /// Sessions over the model.
     pub pool: Pool,
     /// Adapters over the model; there once a request has asked for any.
     pub adapters: Option<Adapters>,
     /// Tokens generated since the isolate began.
     pub tokens_generated: u64,
+}
+
+/// What the first request that needs it fetches.
+pub struct Once<T> {
+    /// There once it has.
+    pub there: Option<T>,
+    /// When the request that fetches it began, in milliseconds of the Worker's clock.
+    pub loading_since_ms: Option<u64>,
+}
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self {
+            there: None,
+            loading_since_ms: None,
+        }
+    }
 }
 
 /// A model in memory.
@@ -55,6 +79,7 @@ pub fn with_adapters<T>(config: &Config, use_it: impl FnOnce(&mut Adapters) -> T
 pub struct Health {
     status: &'static str,
     model_loaded: bool,
+    reader_loaded: bool,
     replies_active: usize,
     tokens_generated: u64,
 }
@@ -63,7 +88,8 @@ pub struct Health {
 pub fn health() -> Health {
     with(|isolate| Health {
         status: "ok",
-        model_loaded: isolate.model.is_some(),
+        model_loaded: isolate.model.there.is_some(),
+        reader_loaded: isolate.reader.there.is_some(),
         replies_active: isolate.pool.active(now_ms()),
         tokens_generated: isolate.tokens_generated,
     })

@@ -5,9 +5,10 @@
 //! |---|---|
 //! | `GET /v1/models`, `GET /v1/models/{id}` | the one model that this Worker serves, alone and with each adapter |
 //! | `POST /v1/chat/completions` | a reply, whole or as server-sent events |
+//! | `POST /v1/emotion/analyze` | the feeling, domain and danger in a text |
 //! | `GET /v1/lora_adapters` | the adapters over it |
 //! | `POST /v1/load_lora_adapter`, `/v1/unload_lora_adapter` | changes them in the isolate that answers; needs the key |
-//! | `GET /health` | whether the model is loaded, replies in progress, tokens so far |
+//! | `GET /health` | whether the models are loaded, replies in progress, tokens so far |
 //!
 //! An isolate runs many requests on one thread, in turns: a reply gives way after every step of the
 //! engine. What they share is [`isolate`]: the model, fetched once, and a few sessions that are
@@ -25,6 +26,7 @@ mod config;
 mod isolate;
 mod load;
 mod pool;
+mod read;
 mod reply;
 
 use config::Config;
@@ -60,6 +62,11 @@ async fn route(mut request: Request, env: &Env) -> Result<Response, ApiError> {
         "/v1/chat/completions" => {
             only(Method::Post)?;
             chat::completions(request, env, &config).await
+        }
+        "/v1/emotion/analyze" => {
+            only(Method::Post)?;
+            let body = body::read(&mut request).await?;
+            reply::json(&read::analyze(&body, env, &config).await?)
         }
         "/v1/models" => {
             only(Method::Get)?;

@@ -1,15 +1,18 @@
-//! Fetches the model from the static assets, once per isolate.
+//! Fetches the models from the static assets, once per isolate.
 //!
-//! A request must not await another request's I/O, so those that come while the model is being
+//! A request must not await another request's I/O, so those that come while a model is being
 //! fetched look again and again until it is there; should the one that fetches it be gone, the
 //! next one takes over after [`TAKE_OVER_MS`].
 
 use crate::asset;
 use crate::config::Config;
-use crate::isolate::{self, Loaded};
+use crate::isolate::{self, Isolate, Loaded, Once};
 use crate::pool::engine_error;
 use meetara_api::ApiError;
+use meetara_engine::encoder::Encoder;
 use meetara_engine::model::Model;
+use meetara_engine::reader::Reader;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use worker::{Delay, Env};
@@ -28,25 +31,42 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// # Errors
 /// 503 `model_unavailable` when the file is missing, too large or not a model.
 pub async fn model(env: &Env, config: &Config) -> Result<Loaded, ApiError> {
+    once(|isolate| &mut isolate.model, fetch_model(env, config)).await
+}
+
+/// The text model at `path`, from memory or else from the assets.
+///
+/// # Errors
+/// 503 `model_unavailable` when the file is missing, too large or not a text model.
+pub async fn reader(env: &Env, path: &str) -> Result<Rc<Reader>, ApiError> {
+    once(|isolate| &mut isolate.reader, fetch_reader(env, path)).await
+}
+
+async fn once<T: Clone>(
+    slot: fn(&mut Isolate) -> &mut Once<T>,
+    fetch: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
     loop {
-        if let Some(loaded) = isolate::with(|isolate| isolate.model.clone()) {
-            return Ok(loaded);
+        if let Some(there) = isolate::with(|isolate| slot(isolate).there.clone()) {
+            return Ok(there);
         }
         let now_ms = isolate::now_ms();
         let is_mine = isolate::with(|isolate| {
-            let is_fetched = isolate
+            let slot = slot(isolate);
+            let is_fetched = slot
                 .loading_since_ms
                 .is_some_and(|since| now_ms.saturating_sub(since) < TAKE_OVER_MS);
             if !is_fetched {
-                isolate.loading_since_ms = Some(now_ms);
+                slot.loading_since_ms = Some(now_ms);
             }
             !is_fetched
         });
         if is_mine {
-            let result = fetch(env, config).await;
+            let result = fetch.await;
             isolate::with(|isolate| {
-                isolate.loading_since_ms = None;
-                isolate.model = result.as_ref().ok().cloned();
+                let slot = slot(isolate);
+                slot.loading_since_ms = None;
+                slot.there = result.as_ref().ok().cloned();
             });
             return result;
         }
@@ -54,15 +74,27 @@ pub async fn model(env: &Env, config: &Config) -> Result<Loaded, ApiError> {
     }
 }
 
-async fn fetch(env: &Env, config: &Config) -> Result<Loaded, ApiError> {
-    let path = &config.model_path;
+async fn bytes_of(env: &Env, path: &str, variable: &str) -> Result<Vec<u8>, ApiError> {
     let failed = |what: &str| ApiError::model_unavailable(format!("The asset {path} {what}."));
     let bytes = asset::fetch(env, path, MODEL_BYTES_MAX).await;
-    let bytes = bytes.map_err(|fault| match fault {
-        asset::Fault::Missing => failed("is missing; wrangler.toml names it in MODEL_PATH"),
+    bytes.map_err(|fault| match fault {
+        asset::Fault::Missing => {
+            failed(&format!("is missing; wrangler.toml names it in {variable}"))
+        }
         asset::Fault::Broken(what) => failed(what),
         asset::Fault::Other(error) => error,
-    })?;
+    })
+}
+
+async fn fetch_reader(env: &Env, path: &str) -> Result<Rc<Reader>, ApiError> {
+    let bytes = bytes_of(env, path, "READER_PATH").await?;
+    let encoder = Encoder::load(bytes).map_err(|error| engine_error(&error))?;
+    let reader = Reader::new(encoder).map_err(|error| engine_error(&error))?;
+    Ok(Rc::new(reader))
+}
+
+async fn fetch_model(env: &Env, config: &Config) -> Result<Loaded, ApiError> {
+    let bytes = bytes_of(env, &config.model_path, "MODEL_PATH").await?;
     let fingerprint = format!("fp_{:016x}", fnv1a(&bytes));
     let model = Model::load(bytes).map_err(|error| engine_error(&error))?;
     Ok(Loaded {
