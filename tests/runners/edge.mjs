@@ -119,7 +119,13 @@ const post = (body, options = {}) =>
 const say = async (more) => (await (await post({ ...greedy, ...more })).json()).choices[0].message.content;
 const listed = async (headers) => (await (await get("/v1/lora_adapters", headers)).json()).data;
 const change = (what, body, headers) => fetch(`${worker.address}/v1/${what}_lora_adapter`, { method: "POST", body: JSON.stringify(body), headers });
-const analyze = (body) => fetch(`${worker.address}/v1/emotion/analyze`, { method: "POST", body: body instanceof Uint8Array ? body : JSON.stringify(body) });
+const analyze = async (body) => {
+  const ask = () => fetch(`${worker.address}/v1/emotion/analyze`, { method: "POST", body: body instanceof Uint8Array ? body : JSON.stringify(body) });
+  const response = await ask();
+  // `wrangler dev` may start the Worker anew when it sees a file change.
+  const restarted = response.status === 503 && /restarted mid-request/.test(await response.clone().text());
+  return restarted ? ask() : response;
+};
 const health = async () => (await get("/health")).json();
 
 /** Events of a streamed reply, and how many pieces they came in. */
