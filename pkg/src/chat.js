@@ -76,7 +76,7 @@ export class ChatClient {
       const heard = await this.#hear(asked, innerSignal);
       if (heard?.help) {
         for (const piece of piecesOf(heard.help)) onText(piece);
-        return { finish: "stop", usage: NO_COST, meetara: heard.meetara };
+        return { finish: "content_filter", usage: NO_COST, meetara: heard.meetara };
       }
       const request = { session: this.#session, messages: heard?.messages ?? asked, params: paramsOf(body), adapters, schema: schemaOf(body) };
       const onEvent = (event) => {

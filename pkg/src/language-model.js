@@ -462,7 +462,7 @@ const HELP_GIVEN = "I have shown you people you can call right now. Please call 
 
 /** What a reply cost that no model made. */
 const NO_COST = {
-  finish: "stop",
+  finish: "content_filter",
   promptTokens: 0,
   cachedTokens: 0,
   completionTokens: 0,

@@ -112,7 +112,7 @@ describe("the gate", () => {
     assert.ok(pieces.length > 20, "it comes in pieces");
     const { safety, completionTokens, finish } = session.lastReply;
     assert.deepEqual([safety.checked, safety.flagged, safety.category, safety.help.region], [true, true, "mental_health", "DE"]);
-    assert.deepEqual([completionTokens, finish], [0, "stop"]);
+    assert.deepEqual([completionTokens, finish], [0, "content_filter"]);
     assert.deepEqual(events.map(([type]) => type), ["domain", "safety"]);
     assert.ok(session.contextUsage > 0, "it is part of the conversation");
     // A short word after it is no cry for help, and the conversation goes on.
@@ -285,7 +285,7 @@ describe("ChatClient", () => {
     for await (const chunk of stream) chunks.push(chunk);
     assert.match(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), /988/);
     const last = chunks.find(({ choices }) => choices[0]?.finish_reason);
-    assert.deepEqual([last.choices[0].finish_reason, last.meetara.safety.category], ["stop", "mental_health"]);
+    assert.deepEqual([last.choices[0].finish_reason, last.meetara.safety.category], ["content_filter", "mental_health"]);
     // What was answered already is not answered again.
     const later = await client.chat.completions.create({
       messages: [{ role: "user", content: CRISIS }, { role: "assistant", content: "…" }, { role: "user", content: GLAD }], max_tokens: 2,

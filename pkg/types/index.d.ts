@@ -377,8 +377,11 @@ export interface Choice {
 
 /** Ours: what a reply cost. */
 export interface ReplyStats {
-  /** "stop": the model ended its turn. "length": maxTokens or the end of the context was reached. */
-  finish: "stop" | "length";
+  /**
+   * "stop": the model ended its turn. "length": maxTokens or the end of the context was reached. "content_filter": help
+   * stands in the place of a reply, because somebody may be in danger.
+   */
+  finish: "stop" | "length" | "content_filter";
   promptTokens: number;
   /** Tokens of the prompt that did not have to be evaluated again. */
   cachedTokens: number;
@@ -652,7 +655,7 @@ export interface ChatCompletion {
     index: 0;
     message: { role: "assistant"; content: string };
     logprobs: ChatLogprobs | null;
-    finish_reason: "stop" | "length";
+    finish_reason: "stop" | "length" | "content_filter";
   }[];
   usage: ChatUsage;
   /** Where the client was created with `emotion`. */
@@ -668,7 +671,7 @@ export interface ChatCompletionChunk {
     index: 0;
     delta: { role?: "assistant"; content?: string };
     logprobs: ChatLogprobs | null;
-    finish_reason: "stop" | "length" | null;
+    finish_reason: "stop" | "length" | "content_filter" | null;
   }[];
   usage?: ChatUsage;
   /** In the chunk with the finish reason, where the client was created with `emotion`. */

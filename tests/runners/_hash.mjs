@@ -60,7 +60,7 @@ export function hashReply(glue, memory, file, prompt, maxTokens) {
 const CLASSES = ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"];
 
 /**
- * The hash of what a text model reads in texts; the native twin is runtime-wasm/engine/examples/reading_hash.rs.
+ * The hash of what a text model reads in texts.
  * @param {any} glue the module that wasm-bindgen made
  * @param {WebAssembly.Memory} memory
  * @param {Uint8Array} file a GGUF file
@@ -70,9 +70,18 @@ export function hashReadings(glue, memory, file, texts) {
   const buffer = new glue.ModelBuffer(file.length);
   new Uint8Array(memory.buffer, buffer.ptr, file.length).set(file);
   const reader = buffer.into_reader();
+  const readings = texts.map((text) => reader.read([text]));
+  reader.free();
+  return hashOfReadings(readings);
+}
+
+/**
+ * The hash of readings; the native twin is runtime-wasm/engine/examples/reading_hash.rs. Their numbers are 32-bit
+ * floats, which JSON writes in as few digits as tell them apart: rounded to such floats they have the same bits again.
+ */
+export function hashOfReadings(readings) {
   const fnv = new Fnv();
-  for (const read of texts) {
-    const { text, domain, safety } = reader.read([read]);
+  for (const { text, domain, safety } of readings) {
     const { emotion_scores: emotion, labels, intensity, confidence } = text;
     const { scores } = safety;
     const numbers = [
@@ -85,6 +94,5 @@ export function hashReadings(glue, memory, file, texts) {
     fnv.add(new Uint8Array(Float32Array.from(numbers).buffer));
     fnv.add(new TextEncoder().encode(`${domain.name ?? "none"}${safety.category}`));
   }
-  reader.free();
   return fnv.toString();
 }

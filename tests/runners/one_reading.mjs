@@ -1,19 +1,21 @@
-// One hash: what the text model reads in a text is bitwise the same natively, in Node and in Chromium.
+// One hash: what the text model reads in a text is bitwise the same natively, in Node, in Chromium and in wasmtime.
 //
 //   node tests/runners/one_reading.mjs
 //
 // Native with every set of kernels that this CPU has; both builds for encoders, the one with relaxed SIMD in Chromium
-// only. Needs `cargo xtask wasm encoder encoder-simd128` and the example that `cargo test` builds. `edge.mjs` holds the
-// Worker to the numbers that Node reads.
+// only; and what meetara-host answers. Needs `cargo xtask wasm encoder encoder-simd128 component`, meetara-host, and the
+// example that `cargo test` builds. `edge.mjs` holds the Worker to the numbers that Node reads.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { copyFileSync, createReadStream, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
-import { hashReadings } from "./_hash.mjs";
+import { hashOfReadings, hashReadings } from "./_hash.mjs";
+import { startHost } from "./_host.mjs";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const MODEL = join(root, "models/emotion/text-emotion.gguf");
@@ -82,8 +84,29 @@ async function inChromium() {
   }
 }
 
-const results = [...native(), ...(await node()), ...(await inChromium())];
+/** The component in wasmtime, over REST. */
+async function inTheHost() {
+  const models = mkdtempSync(join(tmpdir(), "meetara-reading-"));
+  let host;
+  try {
+    copyFileSync(MODEL, join(models, "text-emotion.gguf"));
+    copyFileSync(join(root, "tests/vectors/tiny/tiny-q8_0.gguf"), join(models, "tiny.gguf"));
+    host = await startHost("rest", ["--models", models]);
+    const readings = [];
+    for (const text of TEXTS) {
+      const response = await fetch(`${host.address}/v1/emotion/analyze`, { method: "POST", body: JSON.stringify({ text }) });
+      assert.equal(response.status, 200, "the host reads the text");
+      readings.push(await response.json());
+    }
+    return [["wasmtime", hashOfReadings(readings)]];
+  } finally {
+    await host?.stop();
+    rmSync(models, { recursive: true, force: true });
+  }
+}
+
+const results = [...native(), ...(await node()), ...(await inChromium()), ...(await inTheHost())];
 for (const [place, hash] of results) console.log(`${hash}  ${place}`);
-assert.ok(results.length >= 4, "too few places");
+assert.ok(results.length >= 5, "too few places");
 assert.equal(new Set(results.map(([, hash]) => hash)).size, 1, "there is more than one hash");
 console.log(`one_reading: ${TEXTS.length} texts, ${results.length} places, one hash`);

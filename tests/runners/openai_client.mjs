@@ -4,47 +4,15 @@
 // random-weight model, whose greedy replies always run to their limit.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
+import { startHost } from "./_host.mjs";
 import OpenAI, { APIError, BadRequestError, NotFoundError } from "openai";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
-const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-const program = join(target, "release/meetara-host");
-const component = join(target, "wasm/meetara_component.wasm");
-
-/** Starts the host on free ports; resolves to the API's address and a function that stops it. */
-async function startHost(models) {
-  for (const [file, command] of [
-    [program, "cargo build --release -p meetara-host"],
-    [component, "cargo xtask wasm component"],
-  ]) {
-    assert.ok(existsSync(file), `${file} is missing: run \`${command}\``);
-  }
-  const flags = ["--web-port", "0", "--rest-port", "0", "--models", models, "--component", component];
-  const child = spawn(program, flags, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, MEETARA_LOG: "warn" } });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  for await (const line of createInterface({ input: child.stdout })) {
-    const [name, address] = line.split(" ");
-    if (name === "rest") {
-      child.stdout.resume();
-      return {
-        address,
-        stop: () => {
-          child.kill("SIGTERM");
-          return ended;
-        },
-      };
-    }
-  }
-  throw new Error(`meetara-host ended before it listened (status ${await ended})`);
-}
-
 const model = "meetara:tiny";
 const messages = [
   { role: "system", content: "Be brief." },
@@ -181,7 +149,7 @@ try {
   copyFileSync(join(root, "tests/vectors/tiny/tiny-q8_0.gguf"), join(models, "tiny.gguf"));
   copyFileSync(join(root, "models/emotion/text-emotion.gguf"), join(models, "text-emotion.gguf"));
   writeFileSync(join(models, "broken.gguf"), "GGUF, but not really");
-  host = await startHost(models);
+  host = await startHost("rest", ["--models", models]);
   const client = new OpenAI({ baseURL: `${host.address}/v1`, apiKey: "unused", maxRetries: 0, timeout: 60_000 });
   for (const [name, check] of Object.entries(checks)) {
     await check(client);

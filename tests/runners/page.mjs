@@ -9,12 +9,10 @@
 // cut for real, a download can be cut half-way, and every request is counted.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
@@ -60,26 +58,6 @@ function prepareModels() {
   copyFileSync(join(root, "tests/vectors/adapters/tiny-all.gguf"), adapter);
   copyFileSync(join(root, "tests/vectors/adapters/wide-q8.gguf"), foreign);
   return { models, own, cut, text, huge, adapter, foreign, bytes };
-}
-
-/** Starts the host on free ports; gives the address of the page. */
-async function startHost(models) {
-  const target = resolve(root, process.env.CARGO_TARGET_DIR ?? "target");
-  const binary = process.env.MEETARA_HOST ?? join(target, "release/meetara-host");
-  if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build --release -p meetara-host, or set MEETARA_HOST`);
-  const component = process.env.MEETARA_COMPONENT ?? join(target, "wasm/meetara_component.wasm");
-  const web = join(root, "web/dist");
-  if (!existsSync(join(web, "index.html"))) throw new Error("web/dist is missing: run `npm run build` in web/");
-  const args = ["--web-port", "0", "--rest-port", "0", "--models", models, "--web-dir", web];
-  if (existsSync(component)) args.push("--component", component);
-  const child = spawn(binary, args, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, MEETARA_LOG: "warn" } });
-  for await (const line of createInterface(child.stdout)) {
-    const [, address] = /^web (http:\S+)$/.exec(line) ?? [];
-    if (!address) continue;
-    child.stdout.resume();
-    return { address, child };
-  }
-  throw new Error("the host ended before it served the page");
 }
 
 /** Passes requests on to the host, and counts them by path. */
@@ -881,7 +859,9 @@ async function takePicture(browser, origin, path) {
 async function main() {
   const files = prepareModels();
   if (options.shots) mkdirSync(options.shots, { recursive: true });
-  const host = await startHost(files.models);
+  const web = join(root, "web/dist");
+  if (!existsSync(join(web, "index.html"))) throw new Error("web/dist is missing: run `npm run build` in web/");
+  const host = await startHost("web", ["--models", files.models, "--web-dir", web]);
   const relay = await startRelay(host.address, files.bytes);
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", headless: true, args: ["--no-sandbox"] });
   try {
@@ -904,7 +884,7 @@ async function main() {
     if (options.screenshot) await takePicture(browser, relay.origin, resolve(options.screenshot));
   } finally {
     await browser.close();
-    host.child.kill();
+    await host.stop();
     await relay.cut();
     rmSync(folder, { recursive: true, force: true });
   }
