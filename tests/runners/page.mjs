@@ -16,6 +16,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
+import { startHost } from "./_host.mjs";
 import { Fnv } from "./_hash.mjs";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -884,8 +885,8 @@ async function main() {
     if (options.screenshot) await takePicture(browser, relay.origin, resolve(options.screenshot));
   } finally {
     await browser.close();
-    await host.stop();
     await relay.cut();
+    await host.stop();
     rmSync(folder, { recursive: true, force: true });
   }
 }
