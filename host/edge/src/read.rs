@@ -12,15 +12,11 @@ use meetara_api::meetara::Help;
 use meetara_api::{
     AdapterUse, AnalyzeRequest, ApiError, Meetara, MeetaraOptions, Routed, TurnsRead,
 };
-use meetara_engine::emotion::EmotionState;
-use meetara_engine::reader::{self, Feelings, Reader};
+use meetara_engine::reader::{self, Reader};
 use meetara_engine::safety::{self, Category, Gate};
 use serde_json::{Value, json};
 use std::rc::Rc;
 use worker::Env;
-
-/// So many of somebody's last turns say how they feel; each takes a pass of the encoder.
-const FOLLOWED_MAX: usize = 6;
 
 /// After so long a text model that could not be had is asked for again.
 const TRY_AGAIN_MS: u64 = 60_000;
@@ -134,37 +130,19 @@ fn read_turns(reader: &Reader, turns: &[String], feelings: bool) -> Result<Turns
     let reading = reader.read_turns(turns).map_err(|e| engine_error(&e))?;
     let mut value = to_json(&reading)?;
     if feelings {
-        let mut state = EmotionState::new();
-        let mut felt = Feelings::abstained();
-        for turn in &turns[turns.len().saturating_sub(FOLLOWED_MAX)..] {
-            let reading = reader.read(turn).map_err(|e| engine_error(&e))?;
-            felt = reader.follow(&mut state, &reading);
-        }
+        let felt = reader.follow_turns(turns).map_err(|e| engine_error(&e))?;
         value["feelings"] = to_json(&felt)?;
     }
     from_json(value)
 }
 
-/// What the rules alone find in the last turn.
+/// What the rules alone find.
 fn by_rules(turns: &[String]) -> Result<TurnsRead, ApiError> {
     let gate = isolate::with(|isolate| {
         let gate = isolate.gate.get_or_insert_with(|| Rc::new(Gate::new()));
         Rc::clone(gate)
     });
-    let held = gate.check(turns.last().map_or("", String::as_str));
-    let mut found = Category::ALL.iter().zip(held).filter(|(_, held)| *held);
-    let category = found.next().map(|(category, _)| category);
-    let also: Vec<&str> = found.map(|(category, _)| category.name()).collect();
-    from_json(json!({
-        "safety": {
-            "flagged": category.is_some(),
-            "category": category.map_or("none", |category| category.name()),
-            "by": category.map(|_| "rules"),
-            "also": also,
-            "scores": null,
-            "abstained": category.is_none(),
-        },
-    }))
+    from_json(json!({ "safety": reader::read_by_rules(&gate, turns) }))
 }
 
 fn put_help(read: &mut TurnsRead, region: Option<&str>) {

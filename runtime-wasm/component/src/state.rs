@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meetara_engine::emotion::EmotionState;
 use meetara_engine::encoder::Encoder;
 use meetara_engine::generate::Session;
 use meetara_engine::model::{Adapter, AdapterPool, Model};
 use meetara_engine::nn::kv_cache::KvType;
 use meetara_engine::nn::memory;
-use meetara_engine::reader::{DOMAINS, Feelings, Reader, read_by_rules};
+use meetara_engine::reader::{DOMAINS, Reader, read_by_rules};
 use meetara_engine::safety::{Gate, help};
 use meetara_engine::{Error, Result};
 use meetara_format::{Error as Parse, ErrorKind as ParseKind, Gguf};
@@ -21,9 +20,6 @@ use crate::wire::{
     Inspected, Loaded, NeedMore, Opened, Read, Start, Stepped, TurnsRead,
 };
 use crate::{FAILED, KV_F16, KV_Q8};
-
-/// So many of somebody's last turns say how they feel; each takes a pass of the encoder.
-const FOLLOWED_MAX: usize = 6;
 
 /// Bytes that adapters may take together, unless the host says otherwise.
 const ADAPTER_BYTES_MAX: usize = 64 << 20;
@@ -223,7 +219,7 @@ impl State {
             Some(reader) => {
                 let reading = reader.read_turns(&turns)?;
                 let followed = match feelings {
-                    true => Some(follow(reader, &turns)?),
+                    true => Some(reader.follow_turns(&turns)?),
                     false => None,
                 };
                 TurnsRead::new(reading, followed)
@@ -433,16 +429,6 @@ impl State {
         self.result = bytes;
         Ok(0)
     }
-}
-
-/// The feelings after the last of somebody's turns; at most [`FOLLOWED_MAX`] of them are read.
-fn follow(reader: &Reader, turns: &[String]) -> Result<Feelings> {
-    let mut state = EmotionState::new();
-    let mut feelings = Feelings::abstained();
-    for turn in &turns[turns.len().saturating_sub(FOLLOWED_MAX)..] {
-        feelings = reader.follow(&mut state, &reader.read(turn)?);
-    }
-    Ok(feelings)
 }
 
 fn messages_or_text() -> Error {

@@ -38,6 +38,9 @@ const TURNS_BEFORE: usize = 2;
 /// ... of each so many characters.
 const TURN_CHARS: usize = 600;
 
+/// So many of somebody's last turns say how they feel; each takes a pass of the encoder.
+const FOLLOWED_MAX: usize = 6;
+
 /// Everything that is read off a text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reading {
@@ -218,6 +221,20 @@ impl Reader {
             Some(scores) => Feelings::from(state.observe(scores.to_array(), reading.read.words)),
             None => Feelings::abstained(),
         }
+    }
+
+    /// The feelings after the last of somebody's turns; of many only the last few are read, each with a pass of the
+    /// encoder.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn follow_turns<T: AsRef<str>>(&self, turns: &[T]) -> Result<Feelings> {
+        let mut state = EmotionState::new();
+        let mut felt = Feelings::abstained();
+        for turn in &turns[turns.len().saturating_sub(FOLLOWED_MAX)..] {
+            felt = self.follow(&mut state, &self.read(turn.as_ref())?);
+        }
+        Ok(felt)
     }
 
     /// What the classifier says of a text's end, if it can read it.
