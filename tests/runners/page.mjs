@@ -639,6 +639,8 @@ async function feelingStory(context, relay) {
     assert.equal(await help.count(), 1);
     assert.match(await replyText(), /computer program/);
     assert.match(await help.innerText(), /A fixed text, not from the model/);
+    assert.equal(await page.locator("#stat-speed").innerText(), "–", "nobody wrote it at a speed");
+    assert.ok(await page.evaluate(() => document.documentElement.scrollHeight <= innerHeight), "only the conversation scrolls");
     const select = help.locator("select");
     const first = await select.inputValue();
     assert.equal(first, "US", "that of the browser's language");

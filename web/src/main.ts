@@ -188,8 +188,11 @@ async function answer(text: string): Promise<void> {
     if (!input.value) input.value = text;
     resize();
   };
+  // Of a fixed text that stands in a reply's place there is no speed.
+  let isFixed = false;
   // The gate speaks before the first word of the reply.
   model.onsafety = ({ detail }) => {
+    isFixed = detail.flagged;
     if (detail.flagged) showHelp(view, detail, model);
     else if (!detail.checked) showUnchecked(`Your last message was not checked for emergencies. ${detail.error?.message ?? ""}`);
     else view.remark("This message is not in English, or has no words, so it was hardly checked for emergencies. If you are in danger, call your local emergency number.");
@@ -198,7 +201,7 @@ async function answer(text: string): Promise<void> {
   let first = 0;
   let last = 0;
   let pieces = 0;
-  const speed = () => (pieces > 1 ? ((pieces - 1) * 1000) / (last - first) : null);
+  const speed = () => (pieces > 1 && !isFixed ? ((pieces - 1) * 1000) / (last - first) : null);
   try {
     const reader = model.promptStreaming(text, { signal: reply.signal, profile: PROFILE }).getReader();
     for (;;) {
@@ -213,7 +216,7 @@ async function answer(text: string): Promise<void> {
     const stats = model.lastReply;
     const rate = stats?.tokensPerSecond ?? speed();
     const table = stats?.profile ? profileTable(stats.profile) : undefined;
-    if (stats?.safety?.flagged) {
+    if (isFixed) {
       view.finish("A fixed text, not from the model");
     } else {
       if (model.domain?.disclaimer) view.remark(model.domain.disclaimer);
@@ -222,7 +225,8 @@ async function answer(text: string): Promise<void> {
     showStats({ firstMs: first - began, rate });
     showFeeling();
     announce("The reply is complete.");
-    if (current === chat) askOnce();
+    // Not of somebody who may be in danger just now.
+    if (current === chat && !isFixed) askOnce();
     if (stats?.finish === "length") contextFull(model);
   } catch (error) {
     if (reply.signal.aborted) {
