@@ -421,3 +421,57 @@ fn what_templates_assign_stays_what_it_is() {
         "user1 assistant2 p-q {\"c\": [1, {\"d\": 2}]} [\"p\", \"q\"]"
     );
 }
+
+/// What Python makes of `"abcde"[start:stop:step]` for the steps 3, 2, 1, -1, -2 and -3, each with the
+/// starts none, -9, -2, 0, 1 and 9, each with the stops none, -9, -1, 0, 3 and 9.
+const SLICES: &str = "ad,,ad,,a,ad,ad,,ad,,a,ad,d,,d,,,d,ad,,ad,,a,ad,be,,b,,b,be,,,,,,,ace,,ac,,ac,ace,ace,,ac,\
+         ,ac,ace,d,,d,,,d,ace,,ac,,ac,ace,bd,,bd,,b,bd,,,,,,,abcde,,abcd,,abc,abcde,abcde,,abcd,,ab\
+         c,abcde,de,,d,,,de,abcde,,abcd,,abc,abcde,bcde,,bcd,,bc,bcde,,,,,,,edcba,edcba,,edcb,e,,,,\
+         ,,,,dcba,dcba,,dcb,,,a,a,,,,,ba,ba,,b,,,edcba,edcba,,edcb,e,,eca,eca,,ec,e,,,,,,,,db,db,,d\
+         b,,,a,a,,,,,b,b,,b,,,eca,eca,,ec,e,,eb,eb,,eb,e,,,,,,,,da,da,,d,,,a,a,,,,,b,b,,b,,,eb,eb,,\
+         eb,e,";
+
+#[test]
+fn slices_with_a_step_are_python_s() {
+    let starts = ["", "-9", "-2", "0", "1", "9"];
+    let stops = ["", "-9", "-1", "0", "3", "9"];
+    let mut of_text = String::new();
+    let mut of_list = String::new();
+    for step in [3, 2, 1, -1, -2, -3] {
+        for (start, stop) in starts
+            .iter()
+            .flat_map(|a| stops.iter().map(move |b| (a, b)))
+        {
+            let slice = format!("[{start}:{stop}:{step}]");
+            of_text += &format!("{{{{ messages[0].content{slice} }}}},");
+            of_list += &format!("{{{{ ['a', 'b', 'c', 'd', 'e']{slice}|join }}}},");
+        }
+    }
+    let rendered = |source: &str| render(source, &[("user", "abcde")]).unwrap();
+    assert_eq!(rendered(of_text.trim_end_matches(',')), SLICES);
+    assert_eq!(rendered(of_list.trim_end_matches(',')), SLICES);
+    // Nothing to walk, and steps of which none fits a second time.
+    let least = i64::MIN;
+    for source in [
+        "{{ ''[::-1] }}{{ [][::-1]|length }}{{ messages[1:][::-1]|length }}".to_owned(),
+        format!(
+            "{{{{ ''[::{least}] }}}}{{{{ [][{least}:{least}:{least}]|length }}}}{{{{ [][::{}]|length }}}}",
+            i64::MAX
+        ),
+    ] {
+        assert_eq!(rendered(&source), "00", "{source}");
+    }
+    assert_eq!(
+        rendered("{% for m in messages[::-1] %}{{ m.content[1:4][::-1] }}{% endfor %}"),
+        "dcb"
+    );
+    for refused in [
+        "{{ 'a'[::0] }}",
+        "{{ 'a'[::'b'] }}",
+        "{{ {'a': 1}[::-1] }}",
+        "{{ 7[::-1] }}",
+    ] {
+        let error = render(refused, &[("user", "a")]).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Template, "{refused}");
+    }
+}
