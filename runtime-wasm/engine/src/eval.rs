@@ -154,7 +154,7 @@ fn score(session: &mut Session, tokens: &[u32], counted: &[bool]) -> Result<Bits
             })?;
         }
         scored = end;
-        start = end - window / 2;
+        start = end.saturating_sub(window / 2);
     }
     Ok(bits)
 }

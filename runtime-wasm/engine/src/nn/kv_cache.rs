@@ -2,20 +2,22 @@
 //!
 //! Memory comes in pages of [`PAGE_LEN`] positions, taken when a position
 //! first needs them and kept until the cache is dropped, so a short chat with
-//! a model of a long context stays small. One page is one allocation:
+//! a model of a long context stays small. A page of one layer is one allocation:
 //!
 //! ```text
-//! page   (layer, K then V, KV head)   u16, i8 or f32, of each
+//! page   (K then V, KV head)   u16, i8 or f32, of each
 //! K      (PAGE_LEN / 16, head_dim, 16)
 //! V      (PAGE_LEN, head_dim)
 //! ```
 //!
-//! Bytes have a scale for each vector, in an allocation of their own: (layer, K
-//! then V, KV head, PAGE_LEN). As in Q8_0 it is a half, and what it stands for
-//! is what quantising divides by.
-//!
 //! so that the positions of one head lie next to one another, which is how
 //! attention reads them. Keys are woven together, as the kernels take them.
+//! With all layers in one allocation, WebAssembly's memory, which grows by 64 KiB,
+//! would have up to that much unused behind each: 448 KiB for 512 positions of eight pages.
+//!
+//! Bytes have a scale for each vector, in an allocation of their own: (K then V,
+//! KV head, PAGE_LEN). As in Q8_0 it is a half, and what it stands for
+//! is what quantising divides by.
 
 use super::memory;
 use crate::error::Result;
@@ -58,7 +60,7 @@ impl KvType {
     }
 }
 
-/// The pages of one type.
+/// The pages of one type, those of all layers one after the other: (page, layer).
 #[derive(Debug)]
 enum Pages {
     F16(Vec<Vec<u16>>),
@@ -131,7 +133,7 @@ impl KvCache {
             "a page of the KV cache",
         )?;
         Ok(Self {
-            pages: Pages::new(ty, len_max.div_ceil(PAGE_LEN))?,
+            pages: Pages::new(ty, len_max.div_ceil(PAGE_LEN) * n_layer)?,
             n_layer,
             n_head_kv,
             head_dim,
@@ -151,16 +153,16 @@ impl KvCache {
     /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
     pub fn reserve(&mut self, len: usize) -> Result<()> {
         assert!(len <= self.len_max);
-        let page = self.n_layer * 2 * self.n_head_kv * PAGE_LEN * self.head_dim;
-        while self.pages.len() * PAGE_LEN < len {
+        let page = 2 * self.n_head_kv * PAGE_LEN * self.head_dim;
+        while self.pages.len() < len.div_ceil(PAGE_LEN) * self.n_layer {
             self.pages.push(page, self.head_dim)?;
         }
         Ok(())
     }
 
-    /// Where head `head` of `side` of `layer` starts in its page.
-    fn start(&self, layer: usize, side: Side, head: usize) -> usize {
-        ((layer * 2 + side as usize) * self.n_head_kv + head) * PAGE_LEN * self.head_dim
+    /// Where head `head` of `side` starts in its page.
+    fn start(&self, side: Side, head: usize) -> usize {
+        (side as usize * self.n_head_kv + head) * PAGE_LEN * self.head_dim
     }
 
     /// Stores the vectors `x` (n, n_head_kv * head_dim) of positions `first..first + n`,
@@ -168,9 +170,10 @@ impl KvCache {
     pub fn store(&mut self, kernels: &Kernels, layer: usize, side: Side, first: usize, x: &[f32]) {
         let dim = self.head_dim;
         for (position, x) in (first..).zip(x.chunks_exact(self.n_head_kv * dim)) {
-            let (page, row) = (position / PAGE_LEN, position % PAGE_LEN);
+            let page = position / PAGE_LEN * self.n_layer + layer;
+            let row = position % PAGE_LEN;
             for (head, x) in x.chunks_exact(dim).enumerate() {
-                let start = self.start(layer, side, head);
+                let start = self.start(side, head);
                 match (&mut self.pages, side) {
                     (Pages::F16(pages), Side::Key) => {
                         let mut keys = weave(&mut pages[page][start..], row, dim);
@@ -220,7 +223,8 @@ impl KvCache {
         page: usize,
         out: &mut [f32],
     ) {
-        let start = self.start(layer, side, head);
+        let page = page * self.n_layer + layer;
+        let start = self.start(side, head);
         let range = start..start + out.len();
         match &self.pages {
             Pages::F16(pages) => (kernels.f16_to_f32)(&pages[page][range], out),
