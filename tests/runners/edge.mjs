@@ -334,6 +334,27 @@ const checks = {
     assert.deepEqual([flagged.choices[0].finish_reason, flagged.meetara.safety.by], ["content_filter", "rules"]);
   },
 
+  async "an answer follows its schema, whole, streamed and cut off"() {
+    const schema = {
+      type: "object",
+      properties: { mood: { enum: ["calm", "sad"] }, words: { type: "array", items: { type: "string", maxLength: 8 }, minItems: 1, maxItems: 2 } },
+      required: ["mood", "words"],
+      additionalProperties: false,
+    };
+    const response_format = { type: "json_schema", json_schema: { name: "mood", strict: true, schema } };
+    for (const [max_completion_tokens, reason] of [[160, "stop"], [3, "length"]]) {
+      const body = { ...greedy, max_completion_tokens, response_format };
+      const [choice] = (await (await post(body)).json()).choices;
+      const { mood, words, ...rest } = JSON.parse(choice.message.content);
+      assert.ok(["calm", "sad"].includes(mood));
+      assert.ok(words.length >= 1 && words.length <= 2 && words.every((word) => [...word].length <= 8));
+      assert.deepEqual([rest, choice.finish_reason], [{}, reason]);
+      assert.equal(textOf((await stream(body)).events), choice.message.content);
+    }
+    const said = await (await post({ ...greedy, grammar: 'start: "yes" | "no"' })).json();
+    assert.match(said.choices[0].message.content, /^(yes|no)$/);
+  },
+
   async "each mistake has its error"() {
     const cases = [
       ["{", 400, "invalid_json", null],
@@ -343,7 +364,8 @@ const checks = {
       [{ ...greedy, temperature: 3 }, 400, "invalid_value", "temperature"],
       [{ ...greedy, temprature: 1 }, 400, "unknown_parameter", "temprature"],
       [{ ...greedy, stream_options: {} }, 400, "invalid_value", "stream_options"],
-      [{ ...greedy, response_format: { type: "json_object" } }, 400, "unsupported_parameter", "response_format"],
+      [{ ...greedy, response_format: { type: "json_schema", json_schema: { name: "a", schema: { properties: { a: { not: {} } } } } } }, 400, "invalid_value", "response_format"],
+      [{ ...greedy, grammar: "start: missing" }, 400, "invalid_value", "grammar"],
       [{ ...greedy, tools: [{ type: "function", function: { name: "f" } }] }, 400, "unsupported_parameter", "tools"],
       [{ ...greedy, messages: [{ role: "robot", content: "" }] }, 400, "invalid_value", "messages[0].role"],
       [{ ...greedy, messages: [{ role: "user", content: "water ".repeat(2000) }] }, 400, "context_length_exceeded", "messages"],

@@ -196,20 +196,6 @@ impl ChatRequest {
         })
     }
 
-    /// The request, from a server whose engine has no grammars.
-    ///
-    /// # Errors
-    /// A 400 that names the field that asks for one.
-    pub fn without_constraint(self) -> Result<Self, ApiError> {
-        match &self.sampling.constraint {
-            None => Ok(self),
-            Some(constraint) => Err(ApiError::unsupported(
-                constraint.param(),
-                "Only the response format 'text' is supported by this server.",
-            )),
-        }
-    }
-
     /// The sampling of answer `index`, with a seed: the client's, else `fallback_seed`.
     pub fn sampling_of(&self, index: u32, fallback_seed: u64) -> Sampling {
         self.sampling.of_answer(index, fallback_seed)

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_grammars_refuses_them() {
+    fn what_is_wrong_with_a_rule_is_said_of_the_field_it_came_in() {
         for (more, param) in [
             (
                 r#""response_format":{"type":"json_object"}"#,
@@ -193,10 +193,13 @@ mod tests {
             ),
             (r#""grammar":"x""#, "grammar"),
         ] {
-            let error = ask(more).unwrap().without_constraint().unwrap_err();
-            assert_eq!(error.error.code.as_deref(), Some("unsupported_parameter"));
-            assert_eq!(error.error.param.as_deref(), Some(param));
+            let constraint = ask(more).unwrap().sampling.constraint;
+            let said = |code| {
+                let error = ApiError::from_engine(code, "").of_constraint(constraint.as_ref());
+                error.error.param
+            };
+            assert_eq!(said("invalid_constraint").as_deref(), Some(param));
+            assert_eq!(said("template").as_deref(), Some("messages"));
         }
-        assert!(ask(r#""n":1"#).unwrap().without_constraint().is_ok());
     }
 }

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::Constraint;
+
 /// The `error` object: all four keys are always present, absent values are `null`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorObject {
@@ -206,6 +208,18 @@ impl ApiError {
             Some("model_unavailable"),
             message.into(),
         )
+    }
+
+    /// The error, said of the field that `constraint` came in: the engine knows what is wrong with a rule,
+    /// not which field held it.
+    #[must_use]
+    pub fn of_constraint(mut self, constraint: Option<&Constraint>) -> Self {
+        if let Some(constraint) = constraint
+            && self.error.param.as_deref() == Some("response_format")
+        {
+            self.error.param = Some(constraint.param().to_owned());
+        }
+        self
     }
 
     /// Translates an engine error, given by its stable code (`invalid_request`,

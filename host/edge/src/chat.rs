@@ -6,8 +6,8 @@ use crate::read::{self, Before};
 use crate::{adapters, body, isolate, load, reply};
 use futures_util::stream;
 use meetara_api::{
-    ApiError, ChatRequest, Choice, ChoiceLogprobs, FinishReason, Head, SSE_DONE, Sampling,
-    TokenLogprob, TopLogprob, Usage, turns_of,
+    ApiError, ChatRequest, Choice, ChoiceLogprobs, Constraint, FinishReason, Head, SSE_DONE,
+    Sampling, TokenLogprob, TopLogprob, Usage, turns_of,
 };
 use meetara_engine::generate::{self, Finish, GenerateParams, Logprobs, Step};
 use meetara_engine::template::Message;
@@ -25,7 +25,7 @@ pub async fn completions(
     let signal = request.inner().signal();
     let country = request.cf().and_then(worker::Cf::country);
     let body = body::read(&mut request).await?;
-    let mut request = ChatRequest::parse(&body)?.without_constraint()?;
+    let mut request = ChatRequest::parse(&body)?;
     let is_auto = request.model == read::AUTO;
     if is_auto {
         request.model.clone_from(&config.model_id);
@@ -95,8 +95,9 @@ fn postscript(request: &ChatRequest, disclaimer: Option<&str>) -> String {
     };
     let mut answers = request.messages.iter().filter(|m| m.role == "assistant");
     let was_said = answers.any(|message| message.content.ends_with(disclaimer));
-    let is_plain = request.sampling.top_logprobs.is_none() && !request.meetara.no_disclaimer_text;
-    if is_plain && !was_said {
+    let sampling = &request.sampling;
+    let is_plain = sampling.constraint.is_none() && sampling.top_logprobs.is_none();
+    if is_plain && !was_said && !request.meetara.no_disclaimer_text {
         format!("\n\n{disclaimer}")
     } else {
         String::new()
@@ -144,6 +145,8 @@ struct Replies {
     total: Option<Usage>,
     /// Of the tokens whose text was not told yet; stays empty unless they were asked for.
     logprobs: Vec<TokenLogprob>,
+    /// What each answer must be.
+    constraint: Option<Constraint>,
     /// What ends each answer.
     postscript: String,
 }
@@ -164,6 +167,7 @@ struct Progress {
 
 impl Replies {
     fn new(lease: Lease, request: ChatRequest, seed: u64) -> Self {
+        let constraint = request.sampling.constraint.clone();
         let params = (0..request.n)
             .map(|index| generate_params(request.sampling_of(index, seed)))
             .collect();
@@ -180,6 +184,7 @@ impl Replies {
             current: Usage::default(),
             total: None,
             logprobs: Vec::new(),
+            constraint,
             postscript: String::new(),
         }
     }
@@ -198,7 +203,7 @@ impl Replies {
         let mut session = self.lease.renew()?.borrow_mut();
         let started = session
             .start_chat(&self.messages, params)
-            .map_err(|error| engine_error(&error))?;
+            .map_err(|error| engine_error(&error).of_constraint(self.constraint.as_ref()))?;
         self.current = Usage::new(started.prompt_tokens, 0, started.cached_tokens);
         Ok(())
     }
@@ -216,12 +221,14 @@ impl Replies {
             };
             match step {
                 Step::Prefill { .. } => {}
-                Step::Token { text, .. } => {
+                Step::Token { mut text, .. } => {
                     isolate::with(|isolate| isolate.tokens_generated += 1);
                     self.current.completion_tokens += 1;
                     // Better a short answer than one that the platform cuts without a word.
                     if worker::signal::is_near_cpu_limit() {
                         self.params.truncate(self.index as usize + 1);
+                        let end = self.lease.renew()?.borrow_mut().end();
+                        text.push_str(&end.map_err(|error| engine_error(&error))?);
                         return self.finish(text, FinishReason::Length);
                     }
                     if !text.is_empty() {
@@ -308,6 +315,11 @@ fn generate_params(sampling: Sampling) -> GenerateParams {
         draft_max: sampling.draft_max.unwrap_or(defaults.draft_max),
         lookup_ngram: sampling.lookup_ngram.unwrap_or(defaults.lookup_ngram),
         context_shift: sampling.context_shift.unwrap_or(defaults.context_shift),
+        constraint: sampling.constraint.map(|constraint| match constraint {
+            Constraint::JsonObject => generate::Constraint::JsonObject,
+            Constraint::JsonSchema(schema) => generate::Constraint::JsonSchema(schema),
+            Constraint::Lark(grammar) => generate::Constraint::Lark(grammar),
+        }),
         ..defaults
     }
 }

@@ -91,7 +91,7 @@ fn measure(adapted: bool) {
         let count = allocations(|| drop(session.append_token(token)));
         // Positions 64, 128 and 192 begin a page of each layer.
         let pages = if token % 64 == 0 { shape.n_layer } else { 0 };
-        assert_eq!(count, pages as usize, "token {token}");
+        assert_eq!(count, pages, "token {token}");
     }
 
     let params = GenerateParams {

@@ -157,15 +157,9 @@ async fn answer(app: &App, asked: Asked) -> Result<Response, Failure> {
         postscript,
     };
     match next(&mut events).await {
-        Event::Failed(mut error) => {
-            // The engine knows what is wrong with a rule, not which field it came in.
-            if let Some(constraint) = &asked.sampling.constraint
-                && error.error.param.as_deref() == Some("response_format")
-            {
-                error.error.param = Some(constraint.param().to_owned());
-            }
-            Err(error.into())
-        }
+        Event::Failed(error) => Err(error
+            .of_constraint(asked.sampling.constraint.as_ref())
+            .into()),
         Event::Started if asked.stream => Ok(streamed(head, events, shape)),
         _ => whole(head, events, shape).await,
     }

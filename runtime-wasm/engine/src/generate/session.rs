@@ -49,7 +49,7 @@ const START_PER_BYTE: usize = 24;
 /// One conversation with a model.
 ///
 /// Buffers are allocated in [`Session::new`]; afterwards the KV cache alone
-/// grows, by a page for every 64 positions.
+/// grows, by a page of each layer for every 64 positions.
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
@@ -339,6 +339,19 @@ impl Session {
             self.reply = Some(reply);
         }
         Ok(step)
+    }
+
+    /// Ends the reply that is in the making, as its `max_tokens` would: the text that was held back
+    /// and, where the reply follows a schema or a grammar, the shortest valid end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when no reply is in the making.
+    pub fn end(&mut self) -> Result<String> {
+        let mut reply = self.reply.take().ok_or_else(no_reply)?;
+        match reply.cut()? {
+            Step::Done { text, .. } | Step::Token { text, .. } => Ok(text),
+            Step::Prefill { .. } => Ok(String::new()),
+        }
     }
 
     fn prefill(&mut self, reply: &Reply) -> Result<Step> {
