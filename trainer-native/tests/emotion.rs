@@ -184,6 +184,134 @@ fn from_labelled_lines_to_a_calibrated_file() {
     assert!(reading.heads[1].probabilities[0] >= loud.thresholds.as_ref().unwrap()[0]);
 }
 
+fn masked_config(folder: &Folder, extra: &str) -> String {
+    let path = folder.file("masked.toml");
+    let text = format!(
+        r#"
+base_model = "{base}"
+max_tokens = 24
+batch_size = 16
+learning_rate = 3e-3
+max_steps = 60
+warmup_steps = 5
+decay_steps = 0
+save_steps = 30
+eval_steps = 30
+eval_texts = 40
+output_dir = "{out}"
+{extra}
+[[datasets]]
+path = "{texts}"
+"#,
+        base = folder.file("base.gguf"),
+        out = folder.file("out"),
+        texts = folder.file("texts.jsonl"),
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_body_from_plain_texts_is_a_base_for_the_rest() {
+    let folder = Folder::new("masked");
+    prepare(&folder);
+    let file = |name: &str| folder.file(name);
+    let texts: String = lines(0, 600)
+        .lines()
+        .map(|line| {
+            format!(
+                "{}\n",
+                serde_json::json!({"text": line.split_once('\t').unwrap().1})
+            )
+        })
+        .collect();
+    fs::write(file("texts.jsonl"), texts).unwrap();
+    let config = masked_config(&folder, "");
+    let run = |out: &str, config: &str, steps: &str, more: &[&str]| {
+        let start = [
+            "emotion",
+            "pretrain",
+            "--config",
+            config,
+            "--output-dir",
+            out,
+            "--max-steps",
+            steps,
+        ];
+        ok(&[&start, more].concat());
+        fs::read(Path::new(out).join("encoder-F32.gguf")).unwrap()
+    };
+    let whole = run(&file("whole"), &config, "60", &[]);
+    run(&file("parts"), &config, "30", &[]);
+    let parts = run(&file("parts"), &config, "60", &["--resume"]);
+    assert!(whole == parts, "a resumed run ends with the same bytes");
+
+    let log = fs::read_to_string(Path::new(&file("whole")).join("log.jsonl")).unwrap();
+    let losses: Vec<f64> = log
+        .lines()
+        .filter_map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            row["held_out_loss"].as_f64()
+        })
+        .collect();
+    let &[early, late] = losses.as_slice() else {
+        panic!("two measurements: {losses:?}");
+    };
+    // Each place in these lines allows a handful of words.
+    assert!(early < 4.0 && late < 0.7 * early, "{losses:?}");
+
+    // Without a step a body that is not fresh reads as its base does.
+    let kept = masked_config(&folder, "fresh = false");
+    let same = run(&file("same"), &kept, "0", &[]);
+    let base = Encoder::load(fs::read(file("base.gguf")).unwrap()).unwrap();
+    let embedding = |encoder: &Encoder| encoder.encode("we are so mad today").unwrap().embedding;
+    let (found, expected) = (embedding(&Encoder::load(same).unwrap()), embedding(&base));
+    let distance = found
+        .iter()
+        .zip(&expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(distance < 1e-5, "{distance}");
+    assert!(Encoder::load(whole).unwrap().heads().is_empty());
+
+    let labelled = self::config(&folder, "");
+    let body = format!("{}/encoder-F32.gguf", file("whole"));
+    ok(&[
+        "emotion",
+        "text",
+        "--config",
+        &labelled,
+        "--base-model",
+        &body,
+        "--max-steps",
+        "2",
+    ]);
+}
+
+#[test]
+fn what_no_body_can_be_made_from_is_named() {
+    let folder = Folder::new("masked-bad");
+    prepare(&folder);
+    let pretrain = |extra: &str| {
+        let config = masked_config(&folder, extra);
+        fails(&["emotion", "pretrain", "--config", &config])
+    };
+    assert!(
+        pretrain("").contains("texts.jsonl"),
+        "a file that is not there"
+    );
+    fs::write(folder.file("texts.jsonl"), "{\"text\": \"secretword\"\n").unwrap();
+    let error = pretrain("");
+    assert!(
+        error.contains("texts.jsonl") && !error.contains("secretword"),
+        "{error}"
+    );
+    fs::write(folder.file("texts.jsonl"), "").unwrap();
+    assert!(pretrain("").contains("hold no text"));
+    assert!(pretrain("mask_share = 0.0").contains("mask_share"));
+    assert!(pretrain("masks = 1").contains("masks"));
+}
+
 #[test]
 fn bad_input_is_named_and_never_quoted() {
     let folder = Folder::new("emotion-bad");

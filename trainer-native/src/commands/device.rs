@@ -5,6 +5,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use burn::module::AutodiffModule;
 
+use crate::emotion::masked::Guesser;
 use crate::model::cpu::Cpu;
 use crate::model::{Encoder, Heads, Llama, Lora, TrainBackend};
 
@@ -43,7 +44,8 @@ pub trait OnDevice {
         Llama<B>: AutodiffModule<B>,
         Lora<B>: AutodiffModule<B>,
         Encoder<B>: AutodiffModule<B>,
-        Heads<B>: AutodiffModule<B>;
+        Heads<B>: AutodiffModule<B>,
+        Guesser<B>: AutodiffModule<B>;
 }
 
 impl Device {

@@ -1,8 +1,8 @@
 //! `meetara-train emotion`: a small encoder that reads feelings, domains and danger from text.
 //!
 //! `text` trains and leaves `text-emotion-F32.gguf` in the output folder; `meetara-train quantize` makes
-//! it small; `calibrate` makes its probabilities honest; `report` says how good it is. `replies` measures
-//! what telling a chat model a feeling does.
+//! it small; `calibrate` makes its probabilities honest; `report` says how good it is. `pretrain` makes a
+//! body to start from. `replies` measures what telling a chat model a feeling does.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,10 +21,11 @@ use crate::emotion::config::TextConfig;
 use crate::emotion::examples::{self, Example, Head};
 use crate::emotion::replies::{self, Wording};
 use crate::emotion::report;
-use crate::emotion::train::{self, Encoded, Outcome, Reader};
+use crate::emotion::train::{self, Encoded, Reader};
 use crate::emotion::vocabulary;
 use crate::gguf::{encoder, quantise, save};
 use crate::model::{Encoder, Heads, Llama, Lora, TrainBackend};
+use crate::train::driver::Outcome;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -37,6 +38,8 @@ pub struct Args {
 enum Command {
     /// Train an encoder and its heads on labelled texts.
     Text(Box<TextArgs>),
+    /// Train an encoder's body on plain texts, by guessing tokens that are left out.
+    Pretrain(super::masked::Args),
     /// Set temperatures and thresholds on the held-out files, in a file of any type.
     Calibrate {
         /// The model.
@@ -117,6 +120,7 @@ struct TextArgs {
 pub fn run(args: Args, device: Device, json: bool) -> Result<()> {
     match args.command {
         Command::Text(args) => text(*args, device, json),
+        Command::Pretrain(args) => super::masked::run(args, device, json),
         Command::Calibrate {
             model,
             output,
@@ -374,7 +378,7 @@ impl OnDevice for Training {
             config,
             (&train, &held_out),
             &fingerprint(config, &train)?,
-            (self.watch.resume, self.watch.json, &self.watch.stop),
+            &self.watch.watched(),
         )?;
         let Outcome::Finished(reader) = outcome else {
             return Ok(());

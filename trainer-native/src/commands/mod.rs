@@ -8,6 +8,7 @@ mod export;
 mod generate;
 mod import;
 mod inspect;
+mod masked;
 mod pretrain;
 mod quantize;
 mod run;
@@ -27,6 +28,7 @@ pub use device::{Device, OnDevice};
 
 use crate::data::pack::Packed;
 use crate::data::prepare::Prepared;
+use crate::emotion::course::Watched;
 use crate::train::driver::Session;
 
 /// Trains, quantises, exports and measures small chat models.
@@ -123,6 +125,14 @@ impl Watch {
             );
         })?;
         Ok(Self { resume, json, stop })
+    }
+
+    fn watched(&self) -> Watched<'_> {
+        Watched {
+            resume: self.resume,
+            json: self.json,
+            stop: &self.stop,
+        }
     }
 
     fn session(&self, done: (u64, u64)) -> Session<'_> {

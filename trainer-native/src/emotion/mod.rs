@@ -4,6 +4,8 @@
 //! config      heads, data files and the recipe
 //! examples    data files -> texts and what each head should say of them
 //! vocabulary  an imported encoder -> its most used tokens and first blocks
+//! course      the loop of a training: steps, log, checkpoints
+//! masked      a body from plain texts alone: words left out are guessed
 //! train       body and heads together, AdamW
 //! metrics     F1, thresholds, temperatures, calibration error
 //! report      a finished file on held-out texts, through the engine that users run
@@ -11,7 +13,9 @@
 //! ```
 
 pub mod config;
+pub mod course;
 pub mod examples;
+pub mod masked;
 pub mod metrics;
 pub mod replies;
 pub mod report;

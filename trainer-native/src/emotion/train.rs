@@ -1,28 +1,26 @@
 //! Body and heads learn together with AdamW, texts packed without padding.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use burn::module::{AutodiffModule, Module, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{AdamW, GradientsParams, Optimizer};
 use burn::tensor::{ElementConversion, Tensor, TensorData, activation};
-use rand::seq::SliceRandom;
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::config::TextConfig;
+use super::course::{self, Course, Learner, Watched, batch, dropouts, seed_of};
 use super::examples::{Example, Head};
 use super::metrics;
-use crate::kernels::encoder_block::{Dropout, Spec};
+use crate::kernels::encoder_block::Spec;
 use crate::model::encoder::{Activation, HeadTargets, Texts};
 use crate::model::{Encoder, Heads, TrainBackend};
-use crate::train::checkpoint::{self, Draft, State};
+use crate::train::checkpoint::{self, Draft};
+use crate::train::driver::Outcome;
 use crate::train::optimiser::adamw;
-use crate::train::progress::Progress;
 
 /// A text as ids, and what its heads should say.
 #[derive(Clone, Debug)]
@@ -138,16 +136,16 @@ struct HeadFigures {
     accuracy: f64,
 }
 
-/// How a run ended.
-pub enum Outcome<B: TrainBackend>
+/// A model and the texts that it learns from and is measured on.
+struct Lesson<'a, B: TrainBackend>
 where
     Encoder<B>: AutodiffModule<B>,
     Heads<B>: AutodiffModule<B>,
 {
-    /// All steps are done.
-    Finished(Box<Reader<B>>),
-    /// It was asked to stop and saved a checkpoint.
-    Interrupted,
+    reader: Reader<B>,
+    config: &'a TextConfig,
+    train: &'a [Encoded],
+    held_out: &'a [Encoded],
 }
 
 impl<B: TrainBackend> Reader<B>
@@ -178,15 +176,12 @@ where
     /// One step on `batch`; returns the mean loss.
     fn step(&mut self, batch: &[&Encoded], config: &TextConfig, step: u64, rate: f64) -> f64 {
         let (texts, targets) = self.targets(batch);
-        let kept = (config.dropout > 0.0).then(|| {
-            let seed = config.seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            dropouts(
-                self.encoder.blocks.len(),
-                texts.ids.len() * self.spec.width,
-                config.dropout,
-                seed,
-            )
-        });
+        let kept = dropouts(
+            self.encoder.blocks.len(),
+            texts.ids.len() * self.spec.width,
+            config.dropout,
+            seed_of(config.seed, step),
+        );
         let means = self.encoder.means(&self.spec, &texts, kept.as_deref());
         let loss = self.heads.loss_sum(&means, &targets) / batch.len() as f32;
         let value = loss.clone().into_scalar().elem::<f64>();
@@ -298,14 +293,11 @@ where
         }
     }
 
-    fn save(&self, config: &TextConfig, state: &State) -> Result<()> {
-        let draft = Draft::begin(&config.output_dir, state.step)?;
+    fn save(&self, draft: &Draft) -> Result<()> {
         draft.put::<B, _>("encoder", self.encoder.clone().into_record())?;
         draft.put::<B, _>("heads", self.heads.clone().into_record())?;
         draft.put::<B, _>("adamw-encoder", self.body.to_record())?;
-        draft.put::<B, _>("adamw-heads", self.top.to_record())?;
-        draft.finish(state, 2)?;
-        Ok(())
+        draft.put::<B, _>("adamw-heads", self.top.to_record())
     }
 
     fn restore(mut self, path: &Path) -> Result<Self> {
@@ -327,115 +319,57 @@ where
 
     /// Trains as planned. `fingerprint` names the data and settings that decide the batches.
     pub fn run(
-        mut self,
+        self,
         config: &TextConfig,
         (train, held_out): (&[Encoded], &[Encoded]),
         fingerprint: &str,
-        (resume, json, stop): (bool, bool, &AtomicBool),
-    ) -> Result<Outcome<B>> {
-        std::fs::create_dir_all(&config.output_dir)?;
-        let mut state = State {
-            step: 0,
-            tokens: 0,
-            loss: 0.0,
-            data: fingerprint.into(),
+        watched: &Watched<'_>,
+    ) -> Result<Outcome<Self>> {
+        let course = Course {
+            output_dir: &config.output_dir,
+            schedule: config.schedule(),
+            save_steps: config.save_steps,
+            logging_steps: config.logging_steps,
+            eval_steps: config.eval_steps,
+            fingerprint,
         };
-        if resume && let Some(path) = checkpoint::latest(&config.output_dir)? {
-            state = checkpoint::state(&path)?;
-            ensure!(
-                state.data == fingerprint,
-                "{} was made with other data or settings; use another output_dir or restore them",
-                path.display()
-            );
-            self = self.restore(&path)?;
-        }
-        let schedule = config.schedule();
-        let mut progress = Progress::new(
-            &config.output_dir,
-            config.max_steps,
-            state.step,
-            state.tokens,
-            json,
-        )?;
-        while state.step < config.max_steps {
-            if stop.load(Ordering::Relaxed) {
-                self.save(config, &state)?;
-                progress.finish(String::from("stopped; go on with --resume"));
-                return Ok(Outcome::Interrupted);
-            }
-            let rate = schedule.factor(state.step);
-            let batch = batch(train, config, state.step);
-            let loss = self.step(&batch, config, state.step, rate);
-            ensure!(
-                loss.is_finite(),
-                "the loss became {loss} at step {}; lower the learning rates",
-                state.step
-            );
-            state.step += 1;
-            state.tokens += batch.iter().map(|e| e.ids.len() as u64).sum::<u64>();
-            state.loss = if state.loss == 0.0 {
-                loss
-            } else {
-                0.95 * state.loss + 0.05 * loss
-            };
-            let entry = crate::train::progress::Entry {
-                step: state.step,
-                tokens: state.tokens,
-                loss: state.loss,
-                rate,
-                tokens_per_s: progress.tokens_per_s(state.tokens),
-                bits_per_byte: None,
-            };
-            progress.step(&entry, state.step.is_multiple_of(config.logging_steps))?;
-            let last = state.step == config.max_steps;
-            if last || (config.eval_steps > 0 && state.step.is_multiple_of(config.eval_steps)) {
-                progress.note(&self.measure(state.step, held_out))?;
-            }
-            if last || state.step.is_multiple_of(config.save_steps) {
-                self.save(config, &state)?;
-            }
-        }
-        progress.finish(format!(
-            "done: {} steps, {} tokens",
-            state.step, state.tokens
-        ));
-        Ok(Outcome::Finished(Box::new(self)))
+        let lesson = Lesson {
+            reader: self,
+            config,
+            train,
+            held_out,
+        };
+        Ok(match course::run(lesson, &course, watched)? {
+            Outcome::Finished(lesson) => Outcome::Finished(lesson.reader),
+            Outcome::Interrupted => Outcome::Interrupted,
+        })
     }
 }
 
-/// The texts of a step: the epochs, each shuffled by its own seed, cut into batches.
-fn batch<'a>(train: &'a [Encoded], config: &TextConfig, step: u64) -> Vec<&'a Encoded> {
-    let n = train.len() as u64;
-    let first = step * config.batch_size as u64;
-    let mut batch = Vec::with_capacity(config.batch_size);
-    let mut order: (u64, Vec<u32>) = (u64::MAX, Vec::new());
-    for at in first..first + config.batch_size as u64 {
-        let epoch = at / n;
-        if order.0 != epoch {
-            let mut ids: Vec<u32> = (0..n as u32).collect();
-            ids.shuffle(&mut ChaCha8Rng::seed_from_u64(
-                config.seed.wrapping_add(epoch),
-            ));
-            order = (epoch, ids);
-        }
-        batch.push(&train[order.1[(at % n) as usize] as usize]);
-    }
-    batch
-}
+impl<B: TrainBackend> Learner for Lesson<'_, B>
+where
+    Encoder<B>: AutodiffModule<B>,
+    Heads<B>: AutodiffModule<B>,
+{
+    type Measured = Measured;
 
-/// What dropout keeps after the embeddings and in each block, `len` elements twice each.
-fn dropouts(blocks: usize, len: usize, share: f32, seed: u64) -> Vec<Arc<Dropout>> {
-    // Eight random bits an element: shares are multiples of 1 / 256.
-    let limit = (share * 256.0).round() as u8;
-    let factor = 256.0 / (256.0 - f32::from(limit));
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut bytes = vec![0u8; len];
-    let mut one = || -> Vec<f32> {
-        rng.fill_bytes(&mut bytes);
-        bytes
-            .iter()
-            .map(|byte| if *byte < limit { 0.0 } else { factor })
-            .collect()
-    };
-    (0..=blocks).map(|_| Arc::new([one(), one()])).collect()
+    fn step(&mut self, step: u64, rate: f64) -> (f64, u64) {
+        let config = self.config;
+        let batch = batch(self.train, config.batch_size, config.seed, step);
+        let loss = self.reader.step(&batch, config, step, rate);
+        (loss, batch.iter().map(|e| e.ids.len() as u64).sum())
+    }
+
+    fn measure(&self, step: u64) -> Measured {
+        self.reader.measure(step, self.held_out)
+    }
+
+    fn save(&self, draft: &Draft) -> Result<()> {
+        self.reader.save(draft)
+    }
+
+    fn restore(mut self, checkpoint: &Path) -> Result<Self> {
+        self.reader = self.reader.restore(checkpoint)?;
+        Ok(self)
+    }
 }

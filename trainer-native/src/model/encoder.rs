@@ -66,9 +66,9 @@ impl Texts {
 const PART_ROWS: usize = 384;
 
 impl<B: TrainBackend> Encoder<B> {
-    /// The mean over each text's rows, `[S, C]`. `dropout` gives what is kept after the embeddings
-    /// (its first half) and in each block.
-    pub fn means(
+    /// Every row, `[N, C]`. `dropout` gives what is kept after the embeddings (its first half) and in
+    /// each block.
+    pub fn rows(
         &self,
         spec: &Spec,
         texts: &Texts,
@@ -105,6 +105,19 @@ impl<B: TrainBackend> Encoder<B> {
             };
             x = B::encoder_block(x, block, &ctx);
         }
+        x
+    }
+
+    /// The mean over each text's rows, `[S, C]`.
+    pub fn means(
+        &self,
+        spec: &Spec,
+        texts: &Texts,
+        dropout: Option<&[Arc<Dropout>]>,
+    ) -> Tensor<B, 2> {
+        let device = self.words.val().device();
+        let n = texts.ids.len();
+        let x = self.rows(spec, texts, dropout);
         let mut mean = vec![0.0f32; texts.lengths.len() * n];
         let mut at = 0;
         for (text, &len) in texts.lengths.iter().enumerate() {
