@@ -411,7 +411,7 @@ fn danger_is_found_by_rules_and_classifier_together() {
         );
     }
     let recall = |label: &str| counts[label][3] as f32 / counts[label][0] as f32;
-    for (label, recall_min) in [("mental_health", 0.6), ("medical", 0.9), ("abuse", 0.75)] {
+    for (label, recall_min) in [("mental_health", 0.75), ("medical", 0.93), ("abuse", 0.93)] {
         assert!(recall(label) >= recall_min, "{label}: {}", recall(label));
     }
     assert!(recall("none") <= 0.31, "false alarms: {}", recall("none"));
