@@ -306,8 +306,10 @@ fn what_no_body_can_be_made_from_is_named() {
         error.contains("texts.jsonl") && !error.contains("secretword"),
         "{error}"
     );
-    fs::write(folder.file("texts.jsonl"), "").unwrap();
-    assert!(pretrain("").contains("hold no text"));
+    for nothing in ["", "{\"text\": \"\\u2603 \\u2604\"}\n"] {
+        fs::write(folder.file("texts.jsonl"), nothing).unwrap();
+        assert!(pretrain("").contains("hold no text"), "{nothing}");
+    }
     assert!(pretrain("mask_share = 0.0").contains("mask_share"));
     assert!(pretrain("masks = 1").contains("masks"));
 }

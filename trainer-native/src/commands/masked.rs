@@ -80,7 +80,7 @@ impl OnDevice for Training {
             .with_context(|| config.base_model.display().to_string())?;
         let vocabulary = Vocabulary::new(&base.tokens)?;
         let reader = meetara_engine::encoder::Encoder::load(self.file.clone())?;
-        let pieces = masked::pieces(config, &reader)?;
+        let pieces = masked::pieces(config, &reader, &vocabulary)?;
         let size = (base.tokens.len(), encoder::MAX_POSITIONS, base.block_count);
         let body = if config.fresh {
             init::encoder::<B>(&base.spec, size, config.seed, &device)

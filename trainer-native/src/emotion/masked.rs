@@ -152,13 +152,15 @@ impl MaskedConfig {
     }
 }
 
-/// The texts of all files as ids, cut into pieces with a marker at both ends, in a seeded order.
+/// The texts of all files as ids, cut into pieces with a marker at both ends, in a seeded order. A piece
+/// without a token that may be guessed is left out.
 ///
 /// # Errors
-/// When a file cannot be read, or all are without words.
+/// When a file cannot be read, or all are without words of the vocabulary.
 pub fn pieces(
     config: &MaskedConfig,
     encoder: &meetara_engine::encoder::Encoder,
+    vocabulary: &Vocabulary,
 ) -> Result<Vec<Vec<u32>>> {
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let mut all = Vec::new();
@@ -170,7 +172,8 @@ pub fn pieces(
                 let [first, inner @ .., last] = ids.as_slice() else {
                     continue;
                 };
-                for piece in inner.chunks(config.max_tokens - 2) {
+                let pieces = inner.chunks(config.max_tokens - 2);
+                for piece in pieces.filter(|piece| vocabulary.knows_any(piece)) {
                     found.push([&[*first], piece, &[*last]].concat());
                 }
             }
@@ -183,7 +186,7 @@ pub fn pieces(
     }
     ensure!(
         !all.is_empty(),
-        "the [[datasets]] hold no text; there is nothing to learn from"
+        "the [[datasets]] hold no text in the base's vocabulary; there is nothing to learn from"
     );
     all.shuffle(&mut rng);
     Ok(all)
@@ -221,6 +224,10 @@ impl Vocabulary {
             markers,
             len: tokens.len() as u32,
         })
+    }
+
+    fn knows_any(&self, ids: &[u32]) -> bool {
+        ids.iter().any(|id| !self.markers.contains(id))
     }
 
     fn any(&self, rng: &mut impl Rng) -> u32 {
@@ -347,8 +354,8 @@ impl<B: TrainBackend> Guesser<B> {
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     step: u64,
-    /// Mean cross-entropy of the tokens left out, in nats.
-    held_out_loss: f64,
+    /// Mean cross-entropy of the tokens left out, in nats; nothing where no text is held out.
+    held_out_loss: Option<f64>,
 }
 
 /// A body that learns from plain texts.
@@ -449,7 +456,7 @@ where
         }
         Measured {
             step,
-            held_out_loss: sum / count.max(1) as f64,
+            held_out_loss: (count > 0).then(|| sum / count as f64),
         }
     }
 
