@@ -1,5 +1,4 @@
-//! Python's methods of strings, maps and lists, which chat templates call, and its slices with a step,
-//! which `tags` makes calls of a method.
+//! Python's methods of strings, maps and lists, which chat templates call.
 //!
 //! The same ones as `minijinja-contrib` has in its `pycompat`. With that the browser's module would
 //! have the standard library's tables of cases and categories (see `case`), 16 kB gzip.
@@ -9,9 +8,6 @@ use minijinja::{Error, ErrorKind, FormatStyle, State, filters, format_filter};
 
 use super::case;
 use crate::tokenizer::unicode::{Class, class};
-
-/// The method that gives `value[start:stop:step]`, with its dot.
-pub(super) const SLICE: &str = ".meetara_slice";
 
 /// Calls `value.method(arguments)` for a method that the value itself does not have.
 ///
@@ -24,7 +20,6 @@ pub(super) fn call(
     arguments: &[Value],
 ) -> Result<Value, Error> {
     match value.as_str() {
-        _ if SLICE.strip_prefix('.') == Some(method) => slice(value, arguments),
         Some(text) => of_text(text, method, arguments),
         None => of_collection(value, method, arguments),
     }
@@ -170,60 +165,6 @@ fn split(text: &str, separator: Option<&str>, count: usize) -> Result<Value, Err
     }
     let parts = text.splitn(count.saturating_add(1), separator);
     Ok(parts.map(Value::from).collect())
-}
-
-/// `value[start:stop:step]` of a text or a list, each of the three a number or none.
-fn slice(value: &Value, arguments: &[Value]) -> Result<Value, Error> {
-    let [start, stop, step] = [0, 1, 2].map(|index| {
-        let given = arguments.get(index).filter(|value| !value.is_none())?;
-        Some(i64::try_from(given.clone()))
-    });
-    let step = step.unwrap_or(Ok(1))?;
-    let (start, stop) = (start.transpose()?, stop.transpose()?);
-    if step == 0 || value.kind() == ValueKind::Map {
-        return Err(ErrorKind::InvalidOperation.into());
-    }
-    if let Some(text) = value.as_str() {
-        let all: Vec<char> = text.chars().collect();
-        let mut taken = String::new();
-        steps(all.len(), start, stop, step, |at| taken.push(all[at]));
-        return Ok(taken.into());
-    }
-    let all: Vec<Value> = value.try_iter()?.collect();
-    let mut taken = Vec::new();
-    steps(all.len(), start, stop, step, |at| {
-        taken.push(all[at].clone())
-    });
-    Ok(taken.into())
-}
-
-/// Takes the places of a sequence of `len` that Python's `[start:stop:step]` takes, in its order. A place
-/// below 0 counts from the end; one beyond either end is that end, which, walking backwards, is the
-/// last item and before the first.
-fn steps(
-    len: usize,
-    start: Option<i64>,
-    stop: Option<i64>,
-    step: i64,
-    mut take: impl FnMut(usize),
-) {
-    let len = len as i64;
-    let (first, last) = if step > 0 { (0, len) } else { (-1, len - 1) };
-    let place = |at: i64| {
-        let at = if at < 0 { at.saturating_add(len) } else { at };
-        at.clamp(first, last)
-    };
-    let (from, to) = if step > 0 {
-        (first, last)
-    } else {
-        (last, first)
-    };
-    let stop = stop.map_or(to, place);
-    let mut at = start.map_or(from, place);
-    while (step > 0 && at < stop) || (step < 0 && at > stop) {
-        take(at as usize);
-        at = at.saturating_add(step);
-    }
 }
 
 fn of_collection(value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {

@@ -1,18 +1,16 @@
 //! The tags of a Jinja text, found as minijinja's lexer finds them.
 //!
-//! Four things need them before minijinja sees the text. It parses, compiles
+//! Three things need them before minijinja sees the text. It parses, compiles
 //! and drops expressions by recursion, one level for each operator of a chain
 //! such as `1+1+1`, and counts none of it: a hostile text overflows the stack.
 //! So tags have a bounded number of tokens, and of brackets within brackets. What
 //! is assigned goes through a filter that bounds how deep it is nested (`bounded`).
-//! minijinja does not know the tag `generation`, which this makes into a
-//! condition that always holds. And its slices with a step panic where a list is
-//! walked backwards that is empty, so those become calls of a method (`python`).
+//! And minijinja does not know the tag `generation`, which this makes into a
+//! condition that always holds.
 
 use std::ops::Range;
 
-use super::{bounded, python};
-use crate::heap;
+use super::bounded;
 
 /// The most tokens in one tag. Tags in use stay below 200; at 1,600 a stack of
 /// 1 MiB, wasm's, overflowed on x86-64.
@@ -34,42 +32,13 @@ struct Tag {
     brackets: usize,
     /// Where the first `=` stands that is in no bracket and no string.
     equals: Option<usize>,
-    /// Subscripts with a step.
-    slices: Vec<Slice>,
 }
 
-/// `[start:stop:step]`, where each of the five signs stands.
-struct Slice {
-    open: usize,
-    colons: [usize; 2],
-    close: usize,
-}
-
-/// What to put in the place of a part of the text, in two pieces. No two overlap.
-type Edit = (Range<usize>, [&'static str; 2]);
-
-impl Slice {
-    /// Makes it `.meetara_slice(start, stop, step)`, with `none` for what is left out.
-    fn to_call(&self, source: &str) -> [Edit; 4] {
-        let [first, second] = self.colons;
-        let replace = |from: usize, at: usize, sign: &'static str| {
-            let is_left_out = source[from..at].trim().is_empty();
-            (at..at + 1, [if is_left_out { "none" } else { "" }, sign])
-        };
-        [
-            (self.open..self.open + 1, [python::SLICE, "("]),
-            replace(self.open + 1, first, ","),
-            replace(first + 1, second, ","),
-            replace(second + 1, self.close, ")"),
-        ]
-    }
-}
-
-/// Checks the tags of `source` and replaces what minijinja does not know, or cannot be trusted with.
+/// Checks the tags of `source` and replaces those that minijinja does not know.
 /// The error says what is too long, and where.
 pub(super) fn prepare(source: &str) -> Result<String, String> {
-    let mut edits: Vec<Edit> = Vec::new();
-    let (mut from, mut elifs) = (0, 0);
+    let mut prepared = String::with_capacity(source.len());
+    let (mut from, mut copied, mut elifs) = (0, 0, 0);
     while let Some(tag) = next_tag(source, from) {
         if tag.tokens > TOKENS_MAX || tag.brackets > BRACKETS_MAX {
             let line = source[..tag.body.start].matches('\n').count() + 1;
@@ -79,49 +48,40 @@ pub(super) fn prepare(source: &str) -> Result<String, String> {
         }
         let body = &source[tag.body.clone()];
         let name = body.trim_matches(|c: char| c.is_ascii_whitespace() || matches!(c, '-' | '+'));
-        let start = tag.body.start + body.find(name).unwrap_or(0);
-        let end = start + name.len();
         elifs += usize::from(tag.is_block && name.starts_with("elif"));
         if elifs > ELIF_MAX {
             return Err(format!("it has more than {ELIF_MAX} elif tags"));
         }
-        match name {
-            "generation" if tag.is_block => edits.push((start..end, ["if true", ""])),
-            "endgeneration" if tag.is_block => edits.push((start..end, ["endif", ""])),
-            _ => {}
-        }
+        let replacement = match name {
+            "generation" if tag.is_block => Some("if true"),
+            "endgeneration" if tag.is_block => Some("endif"),
+            _ => None,
+        };
         let is_set = tag.is_block
             && name.strip_prefix("set").is_some_and(|rest| {
                 rest.starts_with(|c: char| c.is_ascii_whitespace() || c == '(')
             });
-        // Without a value the tag is wrong, and stays so.
-        if let (true, Some(equals)) = (is_set, tag.equals)
-            && let Some(value) = source.get(equals + 1..end)
-            && !value.trim().is_empty()
-        {
+        if let (true, Some(equals), Some(at)) = (is_set, tag.equals, body.find(name)) {
+            let end = tag.body.start + at + name.len();
             let filter = if source[tag.body.start..equals].contains('.') {
                 bounded::ATTRIBUTE
             } else {
                 bounded::VARIABLE
             };
-            edits.push((equals + 1..equals + 1, [" (", ""]));
-            edits.push((end..end, [")|", filter]));
+            // Without a value the tag is wrong, and stays so.
+            if let Some(value) = source.get(equals + 1..end).filter(|v| !v.trim().is_empty()) {
+                prepared.push_str(&source[copied..=equals]);
+                prepared.push_str(&format!(" ({value})|{filter}"));
+                copied = end;
+            }
         }
-        for slice in &tag.slices {
-            edits.extend_from_slice(&slice.to_call(source));
+        if let (Some(replacement), Some(at)) = (replacement, body.find(name)) {
+            let start = tag.body.start + at;
+            prepared.push_str(&source[copied..start]);
+            prepared.push_str(replacement);
+            copied = start + name.len();
         }
         from = tag.body.end;
-    }
-    // What is put in stands before what is replaced at the same place.
-    let place = |(range, _): &Edit| (range.start, range.end);
-    heap::sort_reversed(&mut edits, |a, b| place(a) < place(b));
-    let mut prepared = String::with_capacity(source.len());
-    let mut copied = 0;
-    for (range, [text, more]) in edits.iter().rev() {
-        prepared.push_str(&source[copied..range.start]);
-        prepared.push_str(text);
-        prepared.push_str(more);
-        copied = range.end;
     }
     prepared.push_str(&source[copied..]);
     Ok(prepared)
@@ -180,7 +140,6 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
     let end_marker: &[u8] = if is_block { b"%}" } else { b"}}" };
     let (mut at, mut depth, mut tokens) = (start, 0i64, 0);
     let (mut depth_max, mut equals) = (0, None);
-    let (mut open, mut slices): (Vec<(usize, Vec<usize>)>, _) = (Vec::new(), Vec::new());
     while let Some(&byte) = bytes.get(at) {
         if depth == 0 && bytes[at..].starts_with(end_marker) {
             break;
@@ -197,27 +156,8 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
             _ => 0,
         };
         depth_max = depth_max.max(depth);
-        match byte {
-            b'=' if depth == 0 => equals = equals.or(Some(at)),
-            b'(' | b'[' | b'{' => open.push((at, Vec::new())),
-            b':' => {
-                if let Some((_, colons)) = open.last_mut() {
-                    colons.push(at);
-                }
-            }
-            b')' | b']' | b'}' => {
-                if let Some((start, colons)) = open.pop()
-                    && let ([b'[', ..], b']', [first, second]) =
-                        (&bytes[start..], byte, &colons[..])
-                {
-                    slices.push(Slice {
-                        open: start,
-                        colons: [*first, *second],
-                        close: at,
-                    });
-                }
-            }
-            _ => {}
+        if byte == b'=' && depth == 0 {
+            equals = equals.or(Some(at));
         }
         tokens += usize::from(!byte.is_ascii_whitespace());
         at += len;
@@ -228,7 +168,6 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
         tokens,
         brackets: usize::try_from(depth_max).unwrap_or(0),
         equals,
-        slices,
     }
 }
 
@@ -329,32 +268,6 @@ mod tests {
                 "{% settle = 1 %}{{ set = 1 }}",
             ),
             ("{% set a = %}", "{% set a = %}"),
-        ] {
-            assert_eq!(prepare(source).as_deref(), Ok(expected));
-        }
-    }
-
-    #[test]
-    fn slices_with_a_step_are_calls() {
-        for (source, expected) in [
-            ("{{ a[::-1] }}", "{{ a.meetara_slice(none,none,-1) }}"),
-            (
-                "{% for m in a.b[1 : n(x[:2]) :2][0] %}",
-                "{% for m in a.b.meetara_slice(1 , n(x[:2]) ,2)[0] %}",
-            ),
-            (
-                "{% set a = b[c[::2][0]::] %}",
-                "{% set a = ( b.meetara_slice(c.meetara_slice(none,none,2)[0],none,none))|meetara_variable %}",
-            ),
-            (
-                "{% set a=b[::1]%}",
-                "{% set a= (b.meetara_slice(none,none,1))|meetara_variable%}",
-            ),
-            (
-                "{{ a[1:] }}{{ {'a': [':::']} }} [::1]",
-                "{{ a[1:] }}{{ {'a': [':::']} }} [::1]",
-            ),
-            ("{{ a[::1 }}", "{{ a[::1 }}"),
         ] {
             assert_eq!(prepare(source).as_deref(), Ok(expected));
         }
