@@ -421,3 +421,37 @@ fn what_templates_assign_stays_what_it_is() {
         "user1 assistant2 p-q {\"c\": [1, {\"d\": 2}]} [\"p\", \"q\"]"
     );
 }
+
+#[test]
+fn texts_and_lists_are_walked_backwards_also_where_they_are_empty() {
+    let rendered = |source: &str| render(source, &[("user", "abcé")]).unwrap();
+    for (source, expected) in [
+        (
+            "{{ ''[::-1] }}{{ [][::-1]|length }}{{ messages[1:][::-1]|length }}",
+            "00",
+        ),
+        ("{{ messages[0].content[::-1] }}", "écba"),
+        ("{{ messages[0].content[1:3][::-1] }}", "cb"),
+        ("{{ [1, 2, 3][::-1][0] }}{{ [1, 2, 3][::-1]|length }}", "33"),
+        (
+            "{% for m in (messages + messages)[::-1] %}{{ loop.index }}{{ m.role }}{% endfor %}",
+            "1user2user",
+        ),
+        (
+            "{% for i in range(5)[::2] %}{{ i }}{% endfor %}{{ 'abcde'[1::3] }}",
+            "024be",
+        ),
+        ("{% set a = [1, 2][::-1] %}{{ a[1] }}", "1"),
+    ] {
+        assert_eq!(rendered(source), expected, "{source}");
+    }
+    for refused in [
+        "{{ 'a'[::0] }}",
+        "{{ 'a'[::-2] }}",
+        "{{ 'a'[0::messages] }}",
+        "{{ 7[::-1] }}",
+    ] {
+        let error = render(refused, &[("user", "a")]).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Template, "{refused}");
+    }
+}

@@ -1,4 +1,5 @@
-//! Python's methods of strings, maps and lists, which chat templates call.
+//! Python's methods of strings, maps and lists, which chat templates call, and `[::-1]`, which `tags`
+//! makes a call of a method.
 //!
 //! The same ones as `minijinja-contrib` has in its `pycompat`. With that the browser's module would
 //! have the standard library's tables of cases and categories (see `case`), 16 kB gzip.
@@ -8,6 +9,9 @@ use minijinja::{Error, ErrorKind, FormatStyle, State, filters, format_filter};
 
 use super::case;
 use crate::tokenizer::unicode::{Class, class};
+
+/// The method that gives `value[::-1]`, with its dot.
+pub(super) const REVERSED: &str = ".meetara_reversed";
 
 /// Calls `value.method(arguments)` for a method that the value itself does not have.
 ///
@@ -20,6 +24,7 @@ pub(super) fn call(
     arguments: &[Value],
 ) -> Result<Value, Error> {
     match value.as_str() {
+        _ if REVERSED.strip_prefix('.') == Some(method) => filters::reverse(value),
         Some(text) => of_text(text, method, arguments),
         None => of_collection(value, method, arguments),
     }

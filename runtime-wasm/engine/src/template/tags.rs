@@ -1,16 +1,18 @@
 //! The tags of a Jinja text, found as minijinja's lexer finds them.
 //!
-//! Three things need them before minijinja sees the text. It parses, compiles
+//! Four things need them before minijinja sees the text. It parses, compiles
 //! and drops expressions by recursion, one level for each operator of a chain
 //! such as `1+1+1`, and counts none of it: a hostile text overflows the stack.
 //! So tags have a bounded number of tokens, and of brackets within brackets. What
 //! is assigned goes through a filter that bounds how deep it is nested (`bounded`).
-//! And minijinja does not know the tag `generation`, which this makes into a
-//! condition that always holds.
+//! minijinja does not know the tag `generation`, which this makes into a
+//! condition that always holds. And its slices panic where a list is walked
+//! backwards that is empty: `[::-1]` becomes a call of a method (`python`), and
+//! other steps that may be negative are refused.
 
 use std::ops::Range;
 
-use super::bounded;
+use super::{bounded, python};
 
 /// The most tokens in one tag. Tags in use stay below 200; at 1,600 a stack of
 /// 1 MiB, wasm's, overflowed on x86-64.
@@ -32,56 +34,73 @@ struct Tag {
     brackets: usize,
     /// Where the first `=` stands that is in no bracket and no string.
     equals: Option<usize>,
+    /// Where `[::-1]` stands.
+    reversals: Vec<Range<usize>>,
+    /// Whether there is another slice whose step may be negative.
+    has_other_steps: bool,
 }
 
-/// Checks the tags of `source` and replaces those that minijinja does not know.
+/// What to put in the place of a part of the text, in two pieces. No two overlap.
+type Edit = (Range<usize>, [&'static str; 2]);
+
+/// Checks the tags of `source` and replaces what minijinja does not know, or cannot be trusted with.
 /// The error says what is too long, and where.
 pub(super) fn prepare(source: &str) -> Result<String, String> {
-    let mut prepared = String::with_capacity(source.len());
-    let (mut from, mut copied, mut elifs) = (0, 0, 0);
+    let mut edits: Vec<Edit> = Vec::new();
+    let (mut from, mut elifs) = (0, 0);
     while let Some(tag) = next_tag(source, from) {
-        if tag.tokens > TOKENS_MAX || tag.brackets > BRACKETS_MAX {
+        if tag.tokens > TOKENS_MAX || tag.brackets > BRACKETS_MAX || tag.has_other_steps {
             let line = source[..tag.body.start].matches('\n').count() + 1;
             return Err(format!(
-                "the tag in line {line} has more than {TOKENS_MAX} tokens, or more than {BRACKETS_MAX} brackets within one another"
+                "the tag in line {line} has more than {TOKENS_MAX} tokens, more than {BRACKETS_MAX} brackets within one another, or a slice whose step is no number and not all of [::-1]"
             ));
         }
         let body = &source[tag.body.clone()];
         let name = body.trim_matches(|c: char| c.is_ascii_whitespace() || matches!(c, '-' | '+'));
+        let start = tag.body.start + body.find(name).unwrap_or(0);
+        let end = start + name.len();
         elifs += usize::from(tag.is_block && name.starts_with("elif"));
         if elifs > ELIF_MAX {
             return Err(format!("it has more than {ELIF_MAX} elif tags"));
         }
-        let replacement = match name {
-            "generation" if tag.is_block => Some("if true"),
-            "endgeneration" if tag.is_block => Some("endif"),
-            _ => None,
-        };
+        match name {
+            "generation" if tag.is_block => edits.push((start..end, ["if true", ""])),
+            "endgeneration" if tag.is_block => edits.push((start..end, ["endif", ""])),
+            _ => {}
+        }
+        let first = edits.len();
+        let reversals = tag.reversals.into_iter();
+        edits.extend(reversals.map(|range| (range, [python::REVERSED, "()"])));
         let is_set = tag.is_block
             && name.strip_prefix("set").is_some_and(|rest| {
                 rest.starts_with(|c: char| c.is_ascii_whitespace() || c == '(')
             });
-        if let (true, Some(equals), Some(at)) = (is_set, tag.equals, body.find(name)) {
-            let end = tag.body.start + at + name.len();
+        // Without a value the tag is wrong, and stays so.
+        if let (true, Some(equals)) = (is_set, tag.equals)
+            && let Some(value) = source.get(equals + 1..end)
+            && !value.trim().is_empty()
+        {
             let filter = if source[tag.body.start..equals].contains('.') {
                 bounded::ATTRIBUTE
             } else {
                 bounded::VARIABLE
             };
-            // Without a value the tag is wrong, and stays so.
-            if let Some(value) = source.get(equals + 1..end).filter(|v| !v.trim().is_empty()) {
-                prepared.push_str(&source[copied..=equals]);
-                prepared.push_str(&format!(" ({value})|{filter}"));
-                copied = end;
-            }
-        }
-        if let (Some(replacement), Some(at)) = (replacement, body.find(name)) {
-            let start = tag.body.start + at;
-            prepared.push_str(&source[copied..start]);
-            prepared.push_str(replacement);
-            copied = start + name.len();
+            let before = edits[first..]
+                .iter()
+                .filter(|(range, _)| range.start < equals);
+            let at = first + before.count();
+            edits.insert(at, (equals + 1..equals + 1, [" (", ""]));
+            edits.push((end..end, [")|", filter]));
         }
         from = tag.body.end;
+    }
+    let mut prepared = String::with_capacity(source.len());
+    let mut copied = 0;
+    for (range, [text, more]) in edits {
+        prepared.push_str(&source[copied..range.start]);
+        prepared.push_str(text);
+        prepared.push_str(more);
+        copied = range.end;
     }
     prepared.push_str(&source[copied..]);
     Ok(prepared)
@@ -140,6 +159,9 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
     let end_marker: &[u8] = if is_block { b"%}" } else { b"}}" };
     let (mut at, mut depth, mut tokens) = (start, 0i64, 0);
     let (mut depth_max, mut equals) = (0, None);
+    // Of each bracket that is open: where it stands, its colons, and where the last of them stands.
+    let mut open: Vec<(usize, u32, usize)> = Vec::new();
+    let (mut reversals, mut has_other_steps) = (Vec::new(), false);
     while let Some(&byte) = bytes.get(at) {
         if depth == 0 && bytes[at..].starts_with(end_marker) {
             break;
@@ -156,8 +178,29 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
             _ => 0,
         };
         depth_max = depth_max.max(depth);
-        if byte == b'=' && depth == 0 {
-            equals = equals.or(Some(at));
+        match byte {
+            b'=' if depth == 0 => equals = equals.or(Some(at)),
+            b'(' | b'[' | b'{' => open.push((at, 0, at)),
+            b':' => {
+                if let Some((_, colons, last)) = open.last_mut() {
+                    *colons += 1;
+                    *last = at;
+                }
+            }
+            b')' | b']' | b'}' => {
+                if let Some((start, 2, last)) = open.pop()
+                    && (bytes[start], byte) == (b'[', b']')
+                {
+                    let step = source[last + 1..at].trim();
+                    let bounds = &bytes[start + 1..last];
+                    if step == "-1" && bounds.iter().all(|b| b" \n:".contains(b)) {
+                        reversals.push(start..at + 1);
+                    } else {
+                        has_other_steps |= !step.bytes().all(|byte| byte.is_ascii_digit());
+                    }
+                }
+            }
+            _ => {}
         }
         tokens += usize::from(!byte.is_ascii_whitespace());
         at += len;
@@ -168,6 +211,8 @@ fn read_tag(source: &str, start: usize, is_block: bool) -> Tag {
         tokens,
         brackets: usize::try_from(depth_max).unwrap_or(0),
         equals,
+        reversals,
+        has_other_steps,
     }
 }
 
@@ -270,6 +315,42 @@ mod tests {
             ("{% set a = %}", "{% set a = %}"),
         ] {
             assert_eq!(prepare(source).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn reversals_are_calls_and_other_steps_that_may_be_negative_are_refused() {
+        for (source, expected) in [
+            ("{{ a[::-1] }}", "{{ a.meetara_reversed() }}"),
+            (
+                "{% for m in a.b[ : : -1 ][0][::2][1:] %}",
+                "{% for m in a.b.meetara_reversed()[0][::2][1:] %}",
+            ),
+            (
+                "{% set a = b[c[::-1][0]] %}",
+                "{% set a = ( b[c.meetara_reversed()[0]])|meetara_variable %}",
+            ),
+            (
+                "{% set a=b[::-1]%}",
+                "{% set a= (b.meetara_reversed())|meetara_variable%}",
+            ),
+            (
+                "{{ a[1:] }}{{ {'a': [':::']} }} [::-1]",
+                "{{ a[1:] }}{{ {'a': [':::']} }} [::-1]",
+            ),
+            ("{{ a[::-1 }}", "{{ a[::-1 }}"),
+        ] {
+            assert_eq!(prepare(source).as_deref(), Ok(expected));
+        }
+        for refused in [
+            "a[::n]",
+            "a[::-2]",
+            "a[1::-1]",
+            "a[b[::-1][0]::-1]",
+            "a[::- 1]",
+        ] {
+            let error = prepare(&format!("\n{{{{ {refused} }}}}")).unwrap_err();
+            assert!(error.contains("line 2 has"), "{refused}: {error}");
         }
     }
 
