@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { startHost } from "./_host.mjs";
+import { assertMood, moodFormat } from "./_mood.mjs";
 import OpenAI, { APIError, BadRequestError, NotFoundError } from "openai";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -80,30 +81,17 @@ const checks = {
   },
 
   async "an answer follows its schema, whole, streamed and cut off"(client) {
-    const schema = {
-      type: "object",
-      properties: { mood: { enum: ["calm", "sad"] }, words: { type: "array", items: { type: "string", maxLength: 8 }, minItems: 1, maxItems: 2 } },
-      required: ["mood", "words"],
-      additionalProperties: false,
-    };
-    const response_format = { type: "json_schema", json_schema: { name: "mood", strict: true, schema } };
-    const holds = (text) => {
-      const { mood, words, ...rest } = JSON.parse(text);
-      assert.ok(["calm", "sad"].includes(mood));
-      assert.ok(words.length >= 1 && words.length <= 2 && words.every((word) => [...word].length <= 8));
-      assert.deepEqual(rest, {});
-    };
     for (const [max_completion_tokens, reason] of [[160, "stop"], [3, "length"]]) {
-      const body = { ...greedy, max_completion_tokens, response_format };
+      const body = { ...greedy, max_completion_tokens, response_format: moodFormat };
       const whole = await client.chat.completions.create(body);
-      holds(whole.choices[0].message.content);
+      assertMood(whole.choices[0].message.content);
       assert.equal(whole.choices[0].finish_reason, reason);
       let text = "";
       for await (const chunk of await client.chat.completions.create({ ...body, stream: true })) text += chunk.choices[0]?.delta?.content ?? "";
       assert.equal(text, whole.choices[0].message.content);
     }
-    const parsed = await client.chat.completions.parse({ ...greedy, max_completion_tokens: 160, response_format });
-    holds(JSON.stringify(parsed.choices[0].message.parsed));
+    const parsed = await client.chat.completions.parse({ ...greedy, max_completion_tokens: 160, response_format: moodFormat });
+    assertMood(JSON.stringify(parsed.choices[0].message.parsed));
     JSON.parse((await client.chat.completions.create({ ...greedy, response_format: { type: "json_object" } })).choices[0].message.content);
     const said = await client.chat.completions.create({ ...greedy, grammar: "start: \"yes\" | \"no\"" });
     assert.match(said.choices[0].message.content, /^(yes|no)$/);

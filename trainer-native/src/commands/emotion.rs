@@ -10,7 +10,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use burn::module::AutodiffModule;
 use meetara_engine::emotion::Empathy;
-use meetara_format::mix::{ArchInfo, FileType};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -23,7 +22,7 @@ use crate::emotion::replies::{self, Wording};
 use crate::emotion::report;
 use crate::emotion::train::{self, Encoded, Reader};
 use crate::emotion::vocabulary;
-use crate::gguf::{encoder, quantise, save};
+use crate::gguf::{encoder, save};
 use crate::model::{Encoder, Heads, Llama, Lora, TrainBackend};
 use crate::train::driver::Outcome;
 
@@ -343,14 +342,8 @@ impl OnDevice for Training {
         if !known.is_empty() {
             eprintln!("heads taken over from the base: {}", known.join(", "));
         }
-        let write = |body: &Encoder<B>, tops: &Heads<B>| -> Result<Vec<u8>> {
-            let header = base.header(&config.name, &tokens, blocks, &self.heads);
-            let arch = ArchInfo {
-                n_layer: blocks as u32,
-                tied_embeddings: false,
-            };
-            let tensors = encoder::tensors(body, tops, &self.heads)?;
-            quantise::write(header, FileType::F32, &arch, &tensors)
+        let write = |body: &Encoder<B>, tops: &Heads<B>| {
+            base.write(&config.name, &tokens, body, (tops, &self.heads))
         };
         let start = meetara_engine::encoder::Encoder::load(write(&body, &tops)?)?;
         let train = train::encode(&self.train, config.max_tokens, &start)?;
@@ -385,13 +378,7 @@ impl OnDevice for Training {
         };
         let bytes = write(&reader.encoder, &reader.heads)?;
         let path = config.output_dir.join("text-emotion-F32.gguf");
-        save::write_file(&path, &bytes)?;
-        if self.watch.json {
-            println!("{}", json!({"output": path, "bytes": bytes.len()}));
-        } else {
-            println!("wrote {}", path.display());
-        }
-        Ok(())
+        self.watch.write(&path, &bytes)
     }
 }
 

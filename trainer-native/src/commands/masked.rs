@@ -5,15 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use burn::module::AutodiffModule;
-use meetara_format::mix::{ArchInfo, FileType};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Device, OnDevice, Watch, read_file};
 use crate::config;
 use crate::emotion::course::{self, Course};
 use crate::emotion::masked::{self, Guesser, Masked, MaskedConfig, Vocabulary};
-use crate::gguf::{encoder, quantise, save};
+use crate::gguf::encoder;
 use crate::model::{Encoder, Heads, Llama, Lora, TrainBackend, init};
 use crate::train::driver::Outcome;
 
@@ -112,21 +110,9 @@ impl OnDevice for Training {
             weights: Vec::new(),
             biases: Vec::new(),
         };
-        let arch = ArchInfo {
-            n_layer: base.block_count as u32,
-            tied_embeddings: false,
-        };
-        let header = base.header(&config.name, &base.tokens, base.block_count, &[]);
-        let tensors = encoder::tensors(&learner.encoder, &none, &[])?;
-        let bytes = quantise::write(header, FileType::F32, &arch, &tensors)?;
+        let bytes = base.write(&config.name, &base.tokens, &learner.encoder, (&none, &[]))?;
         let path = config.output_dir.join("encoder-F32.gguf");
-        save::write_file(&path, &bytes)?;
-        if self.watch.json {
-            println!("{}", json!({"output": path, "bytes": bytes.len()}));
-        } else {
-            println!("wrote {}", path.display());
-        }
-        Ok(())
+        self.watch.write(&path, &bytes)
     }
 }
 

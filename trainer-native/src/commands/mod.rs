@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 pub use device::{Device, OnDevice};
@@ -29,6 +30,7 @@ pub use device::{Device, OnDevice};
 use crate::data::pack::Packed;
 use crate::data::prepare::Prepared;
 use crate::emotion::course::Watched;
+use crate::gguf::save;
 use crate::train::driver::Session;
 
 /// Trains, quantises, exports and measures small chat models.
@@ -125,6 +127,17 @@ impl Watch {
             );
         })?;
         Ok(Self { resume, json, stop })
+    }
+
+    /// Writes what a run made, and says where.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        save::write_file(path, bytes)?;
+        if self.json {
+            println!("{}", json!({"output": path, "bytes": bytes.len()}));
+        } else {
+            println!("wrote {}", path.display());
+        }
+        Ok(())
     }
 
     fn watched(&self) -> Watched<'_> {

@@ -6,284 +6,34 @@
 //! What guesses them is BERT's head: a linear layer, GELU, LayerNorm, and the token table itself with a
 //! bias. It goes when the training ends; no task of sentence pairs is learnt.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+mod config;
+mod texts;
 
-use anyhow::{Context, Result, ensure};
+pub use config::MaskedConfig;
+pub use texts::{Vocabulary, pieces};
+
+use std::path::Path;
+
+use anyhow::Result;
 use burn::module::{AutodiffModule, Module, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{AdamW, GradientsParams, Optimizer};
 use burn::tensor::backend::Backend;
 use burn::tensor::{ElementConversion, Int, Tensor, TensorData, activation};
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use texts::{MaskedTexts, mask};
 
-use super::course::{Learner, batch, dropouts, seed_of};
-use crate::data::reader::Reader;
-use crate::gguf::encoder::MAX_POSITIONS;
+use super::course::Learner;
+use super::draws::{batch, dropouts, seed_of};
 use crate::kernels::encoder_block::Spec;
-use crate::model::encoder::Texts;
 use crate::model::{Encoder, TrainBackend, init, plain};
 use crate::train::checkpoint::{self, Draft};
 use crate::train::optimiser::adamw;
-use crate::train::schedule::Schedule;
 
-/// Of the tokens to be guessed, those that become `[MASK]`, and those that become any token.
-const REPLACED: (f64, f64) = (0.8, 0.1);
 /// Texts computed at once where nothing is learnt.
 const EVAL_TEXTS: usize = 64;
-
-/// Settings of a run: the file that `meetara-train emotion pretrain --config` reads.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MaskedConfig {
-    /// Name written into the file.
-    pub name: String,
-    /// An encoder as GGUF, which gives the vocabulary and the shape, and with `fresh = false` the weights.
-    pub base_model: PathBuf,
-    /// Begin with random weights.
-    pub fresh: bool,
-    /// Texts are cut into pieces of at most this many tokens.
-    pub max_tokens: usize,
-    /// Texts in a step.
-    pub batch_size: usize,
-    /// Share of the tokens that are to be guessed.
-    pub mask_share: f64,
-    /// AdamW's learning rate.
-    pub learning_rate: f64,
-    /// AdamW's weight decay.
-    pub weight_decay: f32,
-    /// Share of the activations dropped while training.
-    pub dropout: f32,
-    /// Steps in all; 0 writes the body that a run would begin with.
-    pub max_steps: u64,
-    /// Steps of rising learning rate.
-    pub warmup_steps: u64,
-    /// Steps of falling learning rate at the end.
-    pub decay_steps: u64,
-    /// Seed of the weights, the masks, dropout and the order of the data.
-    pub seed: u64,
-    /// Where checkpoints, the log and the model go.
-    pub output_dir: PathBuf,
-    /// Steps between checkpoints.
-    pub save_steps: u64,
-    /// Steps between log lines.
-    pub logging_steps: u64,
-    /// Steps between measurements on held-out texts; 0 measures at the end only.
-    pub eval_steps: u64,
-    /// Texts held out for them.
-    pub eval_texts: usize,
-    /// Files to learn from.
-    pub datasets: Vec<PlainTexts>,
-}
-
-/// A file of texts or chats, `.jsonl` or `.jsonl.zst`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlainTexts {
-    /// The file.
-    pub path: PathBuf,
-    /// At most this many pieces, the first of a seeded shuffle; 0 takes all.
-    #[serde(default)]
-    pub limit: usize,
-}
-
-impl Default for MaskedConfig {
-    fn default() -> Self {
-        Self {
-            name: String::from("MeeTARA text encoder"),
-            base_model: PathBuf::from("models/emotion/text-emotion.gguf"),
-            fresh: true,
-            max_tokens: 64,
-            batch_size: 32,
-            mask_share: 0.15,
-            learning_rate: 1e-3,
-            weight_decay: 0.01,
-            dropout: 0.0,
-            max_steps: 3000,
-            warmup_steps: 100,
-            decay_steps: 2900,
-            seed: 7,
-            output_dir: PathBuf::from("runs/encoder"),
-            save_steps: 100,
-            logging_steps: 20,
-            eval_steps: 500,
-            eval_texts: 512,
-            datasets: Vec::new(),
-        }
-    }
-}
-
-impl MaskedConfig {
-    /// Rejects settings that cannot work.
-    ///
-    /// # Errors
-    /// Names the setting.
-    pub fn validate(&self) -> Result<()> {
-        ensure!(
-            !self.datasets.is_empty(),
-            "no [[datasets]]: there is nothing to learn from"
-        );
-        ensure!(self.batch_size > 0, "batch_size is 0");
-        ensure!(
-            (3..=MAX_POSITIONS).contains(&self.max_tokens),
-            "max_tokens must be 3 to {MAX_POSITIONS}"
-        );
-        ensure!(
-            self.mask_share > 0.0 && self.mask_share < 1.0,
-            "mask_share must be above 0 and below 1"
-        );
-        ensure!(
-            (0.0..1.0).contains(&self.dropout),
-            "dropout must be at least 0 and below 1"
-        );
-        Ok(())
-    }
-
-    /// The learning rate's course.
-    pub fn schedule(&self) -> Schedule {
-        Schedule {
-            warmup_steps: self.warmup_steps,
-            max_steps: self.max_steps,
-            decay_steps: self.decay_steps,
-        }
-    }
-}
-
-/// The texts of all files as ids, cut into pieces with a marker at both ends, in a seeded order. A piece
-/// without a token that may be guessed is left out.
-///
-/// # Errors
-/// When a file cannot be read, or all are without words of the vocabulary.
-pub fn pieces(
-    config: &MaskedConfig,
-    encoder: &meetara_engine::encoder::Encoder,
-    vocabulary: &Vocabulary,
-) -> Result<Vec<Vec<u32>>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-    let mut all = Vec::new();
-    for dataset in &config.datasets {
-        let mut found = Vec::new();
-        for example in Reader::open(&dataset.path)? {
-            for text in example?.texts() {
-                let ids = encoder.tokenize(text)?;
-                let [first, inner @ .., last] = ids.as_slice() else {
-                    continue;
-                };
-                let pieces = inner.chunks(config.max_tokens - 2);
-                for piece in pieces.filter(|piece| vocabulary.knows_any(piece)) {
-                    found.push([&[*first], piece, &[*last]].concat());
-                }
-            }
-        }
-        found.shuffle(&mut rng);
-        if dataset.limit > 0 {
-            found.truncate(dataset.limit);
-        }
-        all.extend(found);
-    }
-    ensure!(
-        !all.is_empty(),
-        "the [[datasets]] hold no text in the base's vocabulary; there is nothing to learn from"
-    );
-    all.shuffle(&mut rng);
-    Ok(all)
-}
-
-/// Which ids may be guessed and put in the place of others, and which stands for what is left out.
-#[derive(Clone, Debug)]
-pub struct Vocabulary {
-    mask: u32,
-    markers: HashSet<u32>,
-    len: u32,
-}
-
-impl Vocabulary {
-    /// Of the tokens in order of their ids.
-    ///
-    /// # Errors
-    /// When `[MASK]` is not among them, or nothing but markers.
-    pub fn new(tokens: &[String]) -> Result<Self> {
-        let ids = || (0u32..).zip(tokens);
-        let mask = ids().find(|(_, token)| *token == "[MASK]");
-        let (mask, _) = mask.context("the base's vocabulary has no token [MASK]")?;
-        let is_marker =
-            |token: &str| token.len() > 2 && token.starts_with('[') && token.ends_with(']');
-        let markers: HashSet<u32> = ids()
-            .filter(|(_, token)| is_marker(token))
-            .map(|(id, _)| id)
-            .collect();
-        ensure!(
-            markers.len() < tokens.len(),
-            "the base's vocabulary has only markers"
-        );
-        Ok(Self {
-            mask,
-            markers,
-            len: tokens.len() as u32,
-        })
-    }
-
-    fn knows_any(&self, ids: &[u32]) -> bool {
-        ids.iter().any(|id| !self.markers.contains(id))
-    }
-
-    fn any(&self, rng: &mut impl Rng) -> u32 {
-        loop {
-            let id = rng.random_range(0..self.len);
-            if !self.markers.contains(&id) {
-                return id;
-            }
-        }
-    }
-}
-
-/// Texts with tokens left out.
-#[derive(Clone, Debug, Default)]
-pub struct MaskedTexts {
-    /// The texts as the body sees them.
-    pub texts: Texts,
-    /// Rows whose token is to be guessed, `[K]`.
-    pub rows: Vec<i32>,
-    /// What stood there, `[K]`.
-    pub wanted: Vec<i32>,
-}
-
-/// Leaves `share` of the tokens out, and one at least where a text has any.
-pub fn mask(batch: &[&Vec<u32>], vocabulary: &Vocabulary, share: f64, seed: u64) -> MaskedTexts {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut masked = MaskedTexts::default();
-    for ids in batch {
-        let first = masked.texts.ids.len();
-        let open: Vec<usize> = (0..ids.len())
-            .filter(|at| !vocabulary.markers.contains(&ids[*at]))
-            .collect();
-        let mut chosen: Vec<usize> = open
-            .iter()
-            .copied()
-            .filter(|_| rng.random_bool(share))
-            .collect();
-        if chosen.is_empty() && !open.is_empty() {
-            chosen.push(open[rng.random_range(0..open.len())]);
-        }
-        masked.texts.push(ids);
-        for at in chosen {
-            let (to_mask, to_any) = REPLACED;
-            let drawn: f64 = rng.random();
-            let seen = &mut masked.texts.ids[first + at];
-            if drawn < to_mask {
-                *seen = vocabulary.mask;
-            } else if drawn < to_mask + to_any {
-                *seen = vocabulary.any(&mut rng);
-            }
-            masked.rows.push((first + at) as i32);
-            masked.wanted.push(ids[at] as i32);
-        }
-    }
-    masked
-}
 
 /// What guesses tokens from the rows of the body.
 #[derive(Module, Debug)]
@@ -393,7 +143,7 @@ where
         device: &B::Device,
     ) -> Self {
         let (held_out, train) = pieces.split_at(config.eval_texts.min(pieces.len() / 10));
-        let vocab = vocabulary.len as usize;
+        let vocab = vocabulary.token_count();
         Self {
             encoder,
             guesser: Guesser::new(spec.width, vocab, config.seed, device),
@@ -478,57 +228,5 @@ where
         self.body = self.body.load_record(body);
         self.top = self.top.load_record(top);
         Ok(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vocabulary() -> Vocabulary {
-        let markers = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-        let words = (0..95).map(|i| format!("▁w{i}"));
-        let tokens: Vec<String> = markers.map(String::from).into_iter().chain(words).collect();
-        Vocabulary::new(&tokens).unwrap()
-    }
-
-    #[test]
-    fn fifteen_of_a_hundred_tokens_are_left_out_and_never_a_marker() {
-        let vocabulary = vocabulary();
-        let text: Vec<u32> = [2]
-            .into_iter()
-            .chain((5..100).cycle().take(62))
-            .chain([3])
-            .collect();
-        let batch = vec![&text; 2000];
-        let masked = mask(&batch, &vocabulary, 0.15, 1);
-        let n = masked.rows.len() as f64;
-        assert!((n / (2000.0 * 62.0) - 0.15).abs() < 0.005, "{n}");
-        let (mut masks, mut kept) = (0.0, 0.0);
-        for (row, wanted) in masked.rows.iter().zip(&masked.wanted) {
-            let seen = masked.texts.ids[*row as usize];
-            assert_eq!(*wanted as u32, text[*row as usize % 64]);
-            assert!(!vocabulary.markers.contains(&(*wanted as u32)));
-            assert!(seen == 4 || !vocabulary.markers.contains(&seen));
-            masks += f64::from(u8::from(seen == 4));
-            kept += f64::from(u8::from(seen == *wanted as u32));
-        }
-        assert!((masks / n - 0.8).abs() < 0.01, "{masks} of {n}");
-        assert!((kept / n - 0.1).abs() < 0.01, "{kept} of {n}");
-        let changed = (0..masked.texts.ids.len())
-            .filter(|at| masked.texts.ids[*at] != text[at % 64])
-            .count() as f64;
-        assert_eq!(changed, n - kept, "only what is to be guessed is changed");
-    }
-
-    #[test]
-    fn a_short_text_has_a_token_left_out_and_one_of_markers_none() {
-        let vocabulary = vocabulary();
-        let (short, bare) = (vec![2, 7, 3], vec![2, 1, 3]);
-        let masked = mask(&[&short, &bare], &vocabulary, 0.001, 1);
-        assert_eq!((masked.rows, masked.wanted), (vec![1], vec![7]));
-        assert_eq!(masked.texts.lengths, [3, 3]);
-        assert!(Vocabulary::new(&["a".to_owned()]).is_err());
-        assert!(Vocabulary::new(&["[MASK]".to_owned()]).is_err());
     }
 }

@@ -5,6 +5,7 @@
 //! examples    data files -> texts and what each head should say of them
 //! vocabulary  an imported encoder -> its most used tokens and first blocks
 //! course      the loop of a training: steps, log, checkpoints
+//! draws       what a step draws by lot
 //! masked      a body from plain texts alone: words left out are guessed
 //! train       body and heads together, AdamW
 //! metrics     F1, thresholds, temperatures, calibration error
@@ -14,6 +15,7 @@
 
 pub mod config;
 pub mod course;
+pub mod draws;
 pub mod examples;
 pub mod masked;
 pub mod metrics;

@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::config::TextConfig;
-use super::course::{self, Course, Learner, Watched, batch, dropouts, seed_of};
+use super::course::{self, Course, Learner, Watched};
+use super::draws::{batch, dropouts, seed_of};
 use super::examples::{Example, Head};
 use super::metrics;
 use crate::kernels::encoder_block::Spec;

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, ensure};
 use burn::module::Param;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use meetara_format::mix::{ArchInfo, FileType};
 use meetara_format::{Array, Gguf, Value, Writer};
 
-use super::NamedTensor;
 use super::save::{matrix, vector};
+use super::{NamedTensor, quantise};
 use crate::emotion::examples::Head;
 use crate::kernels::encoder_block::{N_MATRICES, PARAMS, Spec};
 use crate::model::encoder::Activation;
@@ -190,8 +191,29 @@ impl<'a> Base<'a> {
         Ok((fresh, known))
     }
 
+    /// A file of 32-bit floats with the base's metadata: `body` over the tokens `tokens`, and `tops`, whose
+    /// heads are `heads`.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read back from its device.
+    pub fn write<B: Backend>(
+        &self,
+        name: &str,
+        tokens: &[String],
+        body: &Encoder<B>,
+        (tops, heads): (&Heads<B>, &[Head]),
+    ) -> Result<Vec<u8>> {
+        let blocks = body.blocks.len();
+        let arch = ArchInfo {
+            n_layer: blocks as u32,
+            tied_embeddings: false,
+        };
+        let header = self.header(name, tokens, blocks, heads);
+        quantise::write(header, FileType::F32, &arch, &tensors(body, tops, heads)?)
+    }
+
     /// A writer with the base's metadata, for a file with these tokens, blocks and heads.
-    pub fn header(
+    fn header(
         &self,
         name: &str,
         tokens: &[String],

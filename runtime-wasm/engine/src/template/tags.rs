@@ -44,7 +44,7 @@ struct Tag {
 type Edit = (Range<usize>, [&'static str; 2]);
 
 /// Checks the tags of `source` and replaces what minijinja does not know, or cannot be trusted with.
-/// The error says what is too long, and where.
+/// The error says what a tag has too much of, or must not have, and where.
 pub(super) fn prepare(source: &str) -> Result<String, String> {
     let mut edits: Vec<Edit> = Vec::new();
     let (mut from, mut elifs) = (0, 0);
